@@ -1,0 +1,340 @@
+//! Entering a container's namespaces with the host's tools: a list of steps, shown or taken.
+//!
+//! The steps that `--dry-run` prints are the very values that are executed, in the same order. There is no fork (but
+//! for the pid namespace, which the kernel gives to children only, pid_namespaces(7)): the process itself moves and
+//! then becomes the command, so that PID, signals, terminal and exit status are the command's own.
+
+mod command;
+mod cover;
+mod guest;
+
+mod names;
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+};
+
+pub use cover::{Covered, EtcFile};
+pub use guest::{Guest, Refused};
+pub use names::{Dns, Names, Rejected, nsswitch_of_host};
+
+use crate::user::{self, User};
+use crate::{Error, Netns, Process, Result, caps};
+
+/// A kind of namespace that can be joined (namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// User: joined by itself where that is the only way in (a rootless container of one's own).
+    User,
+    /// Network.
+    Net,
+    /// Host name.
+    Uts,
+    /// System V and POSIX message queues, shared memory.
+    Ipc,
+    /// Process ids; dangerous, see the command's help.
+    Pid,
+}
+
+impl Kind {
+    /// The word of the command line, which is also nsenter's long option and the file in /proc/PID/ns.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::User => "user",
+            Kind::Net => "net",
+            Kind::Uts => "uts",
+            Kind::Ipc => "ipc",
+            Kind::Pid => "pid",
+        }
+    }
+
+    fn flag(self) -> ThreadNameSpaceType {
+        match self {
+            Kind::User => ThreadNameSpaceType::USER,
+            Kind::Net => ThreadNameSpaceType::NETWORK,
+            Kind::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+            Kind::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+            Kind::Pid => ThreadNameSpaceType::PROCESS_ID,
+        }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+    fn from_str(word: &str) -> Result<Kind, String> {
+        match word {
+            "net" => Ok(Kind::Net),
+            "uts" => Ok(Kind::Uts),
+            "ipc" => Ok(Kind::Ipc),
+            "pid" => Ok(Kind::Pid),
+            "user" => Ok(Kind::User),
+            "mnt" | "mount" => {
+                Err("the mount namespace is not joined: the host's tools would be gone; the engine's own exec does that".into())
+            }
+            _ => Err(format!("no namespace '{word}' that can be joined; there are net, uts, ipc, pid, user")),
+        }
+    }
+}
+
+/// What is entered.
+#[derive(Debug)]
+pub enum Subject {
+    /// The namespaces of a process.
+    Process(Process),
+    /// A network namespace alone, by the path that names it.
+    Netns(Netns, PathBuf),
+}
+
+/// One thing that is done on the way in.
+#[derive(Debug)]
+pub enum Step {
+    /// Join these namespaces of the subject.
+    Join(Subject, Vec<Kind>),
+    /// Take a private copy of the mount table.
+    PrivateMounts,
+    /// Lay these files over /etc; hide the resolver's sockets.
+    Etc {
+        /// What the command finds there.
+        files: Vec<EtcFile>,
+        /// Whether nscd's and systemd-resolved's sockets are hidden.
+        mask_sockets: bool,
+    },
+    /// Mount a /sys that shows the container's network.
+    Sys,
+    /// Go on as a child inside the joined process namespace.
+    Fork,
+    /// Make this the working directory.
+    Directory(PathBuf),
+    /// Become this user, keeping these capabilities as ambient ones.
+    Become(User, Vec<u32>),
+    /// Become the command.
+    Exec {
+        /// The command and its arguments.
+        command: Vec<OsString>,
+        /// Its whole environment.
+        env: Vec<(OsString, OsString)>,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Join(subject, kinds) => {
+                let words: Vec<&str> = kinds.iter().map(|k| k.word()).collect();
+                write!(
+                    f,
+                    "join the {} namespace{} of ",
+                    words.join(", "),
+                    if kinds.len() == 1 { "" } else { "s" }
+                )?;
+                match subject {
+                    Subject::Process(process) => write!(f, "process {} (held by its pidfd)", process.pid()),
+                    Subject::Netns(netns, path) => write!(f, "{} (net:[{}])", path.display(), netns.inode()),
+                }
+            }
+            Step::PrivateMounts => {
+                f.write_str("make a private mount namespace; the host's mounts stay as they are")
+            }
+            Step::Etc { files, mask_sockets } => {
+                f.write_str("overlay /etc with")?;
+                for file in files {
+                    write!(f, " {}", file.path.display())?;
+                }
+                if *mask_sockets {
+                    f.write_str("; hide the sockets of nscd and systemd-resolved")?;
+                }
+                Ok(())
+            }
+            Step::Sys => {
+                f.write_str("mount a /sys of this network; keep cgroup, bpf, debug and tracing below it")
+            }
+            Step::Fork => f.write_str("fork into the process namespace; mount its /proc"),
+            Step::Directory(path) => write!(f, "change to {}", path.display()),
+            Step::Become(user, keep) => {
+                let name = user.name.clone().unwrap_or_default();
+                write!(f, "become user {name}({}), groups {:?}", user.uid, user.groups)?;
+                if !keep.is_empty() {
+                    write!(f, ", keeping the capabilities {}", capability_words(keep))?;
+                }
+                Ok(())
+            }
+            Step::Exec { command, .. } => {
+                f.write_str("execute")?;
+                command.iter().try_for_each(|word| write!(f, " {}", shell_word(&word.to_string_lossy())))
+            }
+        }
+    }
+}
+
+fn capability_words(keep: &[u32]) -> String {
+    let words = keep.iter().map(|c| match *c {
+        caps::number::NET_ADMIN => "NET_ADMIN".to_owned(),
+        caps::number::NET_RAW => "NET_RAW".to_owned(),
+        other => other.to_string(),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// A word as it can be typed into a shell again.
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    if word.chars().any(char::is_control) {
+        // ANSI-C quoting, which bash, zsh and ksh read: a control character must not reach the terminal.
+        let body: String = word
+            .chars()
+            .map(|c| match c {
+                '\'' | '\\' => format!("\\{c}"),
+                c if c.is_control() => c.to_string().bytes().map(|b| format!("\\x{b:02x}")).collect(),
+                c => c.to_string(),
+            })
+            .collect();
+        return format!("$'{body}'");
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// Takes the steps in order. Returns only if one of them fails; a warning that does not stop it goes to `warn`.
+pub fn enter(steps: Vec<Step>, warn: &mut dyn FnMut(String)) -> Result<Infallible> {
+    let cwd = std::env::current_dir().ok();
+    let mut in_userns = false;
+    for step in steps {
+        tracing::info!("{step}");
+        match step {
+            Step::Join(subject, kinds) => {
+                in_userns = kinds.contains(&Kind::User);
+                join(&subject, &kinds)?;
+            }
+            Step::PrivateMounts => cover::private_mounts()?,
+            Step::Etc { files, mask_sockets } => {
+                let covered = cover::etc(&files, in_userns, mask_sockets)?;
+                if let Covered::Binds(why) = covered {
+                    warn(format!(
+                        "no overlay on /etc ({why}): the container's files are bound over the host's one by one; a \
+                         tool that renames /etc/resolv.conf will fail"
+                    ));
+                }
+                stay_in(cwd.as_deref());
+            }
+            Step::Sys => match cover::sys() {
+                // "mount too revealing": a user namespace may not mount a sysfs where parts of the old are hidden.
+                Err(e) if in_userns => warn(format!("/sys still shows the host's links: {e}")),
+                done => {
+                    done?;
+                    stay_in(cwd.as_deref());
+                }
+            },
+            Step::Fork => fork_and_wait()?,
+            Step::Directory(path) => rustix::process::chdir(&path)
+                .map_err(|e| Error::os(format!("change to {}", path.display()), e))?,
+            Step::Become(user, keep) => user::become_user(&user, &keep)?,
+            Step::Exec { command, env } => {
+                command::restore_signals();
+                return Err(command::exec(&command, &env));
+            }
+        }
+    }
+    Err(Error::os("enter", std::io::Error::other("the plan has no command")))
+}
+
+/// Goes to the working directory once more by its path: below /etc or /sys the old one is the host's, uncovered.
+fn stay_in(cwd: Option<&Path>) {
+    let Some(cwd) = cwd.filter(|cwd| cwd.starts_with("/etc") || cwd.starts_with("/sys")) else { return };
+    if rustix::process::chdir(cwd).is_err() {
+        // Better at the root than in a directory whose files are still the host's.
+        let _ = rustix::process::chdir("/");
+    }
+}
+
+fn join(subject: &Subject, kinds: &[Kind]) -> Result<()> {
+    match subject {
+        Subject::Netns(netns, path) => {
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|e| Error::os(format!("join the network namespace {}", path.display()), e))
+        }
+        Subject::Process(process) => {
+            let all = kinds.iter().fold(ThreadNameSpaceType::empty(), |all, kind| all | kind.flag());
+            let words: Vec<&str> = kinds.iter().map(|k| k.word()).collect();
+            let what = format!("join the {} namespaces of process {}", words.join(", "), process.pid());
+            match move_into_thread_name_spaces(process.as_fd(), all) {
+                // setns(2) takes a pidfd since 5.8.
+                Err(rustix::io::Errno::INVAL) => join_one_by_one(process, kinds),
+                moved => moved.map_err(|e| Error::os(what, e)),
+            }?;
+            process.check_alive()
+        }
+    }
+}
+
+fn join_one_by_one(process: &Process, kinds: &[Kind]) -> Result<()> {
+    let open = |kind: &Kind| {
+        let path = process.path("ns").join(kind.word());
+        std::fs::File::open(&path).map_err(|e| Error::os(format!("open {}", path.display()), e))
+    };
+    let files = kinds.iter().map(open).collect::<Result<Vec<_>>>()?;
+    process.check_alive()?;
+    for (kind, file) in kinds.iter().zip(&files) {
+        move_into_link_name_space(file.as_fd(), None).map_err(|e| {
+            Error::os(format!("join the {} namespace of process {}", kind.word(), process.pid()), e)
+        })?;
+    }
+    Ok(())
+}
+
+/// The parent waits for the child and ends as it does; the child goes on.
+fn fork_and_wait() -> Result<()> {
+    // SAFETY: the process has no other threads by now (the engines' are gone), and the child goes on as the program.
+    match unsafe { libc::fork() } {
+        -1 => Err(Error::os("fork into the process namespace", std::io::Error::last_os_error())),
+        0 => {
+            // SAFETY: takes numbers only: the child shall not outlive the one who waits for it.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            cover::proc()
+        }
+        child => {
+            for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
+                // SAFETY: SIG_IGN runs no code. The terminal signals the whole group: the child decides.
+                unsafe { libc::signal(signal, libc::SIG_IGN) };
+            }
+            let mut status = 0;
+            // SAFETY: waits for our own child and writes one int.
+            while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0
+                && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
+            {}
+            let code = if libc::WIFSIGNALED(status) {
+                128 + libc::WTERMSIG(status)
+            } else {
+                libc::WEXITSTATUS(status)
+            };
+            std::process::exit(code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_can_be_typed_again() {
+        assert_eq!(shell_word("ip"), "ip");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("it's"), "'it'\\''s'");
+        assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("\x1b[31m"), "$'\\x1b[31m'");
+    }
+
+    #[test]
+    fn the_mount_namespace_is_refused_with_the_reason() {
+        assert!("mnt".parse::<Kind>().unwrap_err().contains("host's tools"));
+        assert!("nett".parse::<Kind>().unwrap_err().contains("net, uts, ipc"));
+    }
+}

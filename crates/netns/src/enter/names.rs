@@ -1,0 +1,177 @@
+//! How names resolve for the command: the three files of /etc that decide it.
+//!
+//! glibc asks `/etc/nsswitch.conf` which modules resolve a host name (nsswitch.conf(5)). The modules are the host's,
+//! and some of them leave the network namespace by a unix socket: `resolve` (systemd-resolved), `mdns*` (Avahi),
+//! `sss`, `ldap`, `mymachines`. Only `files` and `dns` read what a container would read.
+
+use std::net::IpAddr;
+
+use super::guest::{Guest, Refused};
+
+/// A resolv.conf of more than this many bytes is not one.
+const RESOLV_CONF_LIMIT: u64 = 64 * 1024;
+/// A hosts file can be a long list of blocked names.
+const HOSTS_LIMIT: u64 = 8 * 1024 * 1024;
+const NSSWITCH_LIMIT: u64 = 64 * 1024;
+
+/// Where the command's resolver configuration comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dns {
+    /// The container's own resolv.conf, hosts and search list.
+    Container,
+    /// The file that the engine keeps for the container, on the host's side.
+    Engine,
+    /// The host's /etc as it is.
+    Host,
+    /// These name servers; search list and hosts file stay the container's.
+    Servers(Vec<IpAddr>),
+}
+
+/// The content of the files that decide how names resolve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// `/etc/resolv.conf`, resolv.conf(5).
+    pub resolv_conf: Vec<u8>,
+    /// `/etc/hosts`, hosts(5).
+    pub hosts: Vec<u8>,
+    /// `/etc/nsswitch.conf`: the host's, with another line for hosts.
+    pub nsswitch: Vec<u8>,
+}
+
+/// A file of the container that was not taken, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its path inside the container.
+    pub path: &'static str,
+    /// The reason.
+    pub why: Refused,
+}
+
+impl Names {
+    /// Reads the container's files; what cannot be taken is left empty and reported.
+    pub fn of_container(guest: &Guest) -> (Names, Vec<Rejected>) {
+        let mut rejected = Vec::new();
+        let mut read = |path: &'static str, limit| match guest.read(path, limit) {
+            Ok(bytes) => Some(bytes),
+            Err(why) => {
+                rejected.push(Rejected { path, why });
+                None
+            }
+        };
+        let resolv_conf = read("etc/resolv.conf", RESOLV_CONF_LIMIT).unwrap_or_default();
+        let hosts = read("etc/hosts", HOSTS_LIMIT).unwrap_or_else(|| LOCALHOST.to_vec());
+        let order = read("etc/nsswitch.conf", NSSWITCH_LIMIT);
+        let names = Names { resolv_conf, hosts, nsswitch: nsswitch_of_host(order.as_deref()) };
+        // Without an nsswitch.conf glibc and musl have their defaults, and without a hosts file localhost is known
+        // all the same: nothing is missing then.
+        rejected.retain(|r| r.why != Refused::Missing || r.path == "etc/resolv.conf");
+        (names, rejected)
+    }
+
+    /// Puts these name servers in the place of those in resolv.conf; search list and options stay.
+    #[must_use]
+    pub fn with_servers(mut self, servers: &[IpAddr]) -> Names {
+        self.resolv_conf = with_servers(&self.resolv_conf, servers);
+        self
+    }
+}
+
+const LOCALHOST: &[u8] = b"127.0.0.1 localhost\n::1 localhost\n";
+
+/// The host's nsswitch.conf with a line for hosts that keeps to the container's view and, where it has one, its order.
+pub fn nsswitch_of_host(container: Option<&[u8]>) -> Vec<u8> {
+    let host = std::fs::read("/etc/nsswitch.conf").unwrap_or_default();
+    nsswitch(&host, container)
+}
+
+fn nsswitch(host: &[u8], container: Option<&[u8]>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(host.len() + 16);
+    for line in
+        host.split(|&b| b == b'\n').filter(|line| database(line) != Some(b"hosts") && !line.is_empty())
+    {
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(match container.and_then(dns_before_files) {
+        Some(true) => b"hosts: dns files\n",
+        _ => b"hosts: files dns\n",
+    });
+    out
+}
+
+/// The database that a line of nsswitch.conf is for.
+fn database(line: &[u8]) -> Option<&[u8]> {
+    let at = line.iter().position(|&b| b == b':')?;
+    Some(line[..at].trim_ascii())
+}
+
+fn dns_before_files(nsswitch: &[u8]) -> Option<bool> {
+    let line = nsswitch.split(|&b| b == b'\n').find(|line| database(line) == Some(b"hosts"))?;
+    let at = |word: &[u8]| line.split(u8::is_ascii_whitespace).position(|w| w == word);
+    Some(at(b"dns")? < at(b"files")?)
+}
+
+fn with_servers(resolv_conf: &[u8], servers: &[IpAddr]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for server in servers {
+        out.extend_from_slice(format!("nameserver {server}\n").as_bytes());
+    }
+    for line in resolv_conf.split(|&b| b == b'\n') {
+        if !line.is_empty()
+            && line.split(u8::is_ascii_whitespace).find(|w| !w.is_empty()) != Some(b"nameserver")
+        {
+            out.extend_from_slice(line);
+            out.push(b'\n');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_hosts_line_of_the_host_gives_way_to_one_that_leaks_nothing() {
+        let host = b"passwd: files sss\nhosts: files mdns4_minimal [NOTFOUND=return] resolve [!UNAVAIL=return] dns\n";
+        assert_eq!(text(nsswitch(host, None)), "passwd: files sss\nhosts: files dns\n");
+    }
+
+    #[test]
+    fn the_containers_order_of_files_and_dns_is_kept() {
+        assert_eq!(text(nsswitch(b"", Some(b"hosts:\tdns  files\n"))), "hosts: dns files\n");
+        assert_eq!(text(nsswitch(b"", Some(b"hosts: files mdns dns\n"))), "hosts: files dns\n");
+        assert_eq!(text(nsswitch(b"", Some(b"# hosts: dns files\n"))), "hosts: files dns\n");
+    }
+
+    #[test]
+    fn other_servers_leave_the_search_list_alone() {
+        let conf =
+            b"# by docker\nnameserver 127.0.0.11\n  nameserver\t::1\nsearch a.example\noptions ndots:0\n";
+        let servers = ["10.0.0.53".parse().unwrap(), "fd00::53".parse().unwrap()];
+        assert_eq!(
+            text(with_servers(conf, &servers)),
+            "nameserver 10.0.0.53\nnameserver fd00::53\n# by docker\nsearch a.example\noptions ndots:0\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_server_of_the_container_survives(conf: Vec<u8>) {
+            let out = with_servers(&conf, &[]);
+            let survived = out.split(|&b| b == b'\n').any(|line| line.trim_ascii().starts_with(b"nameserver "));
+            prop_assert!(!survived);
+        }
+
+        #[test]
+        fn there_is_always_exactly_one_line_for_hosts(host: Vec<u8>, container: Vec<u8>) {
+            let out = nsswitch(&host, Some(&container));
+            prop_assert_eq!(out.split(|&b| b == b'\n').filter(|l| database(l) == Some(b"hosts")).count(), 1);
+        }
+    }
+}

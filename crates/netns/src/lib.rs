@@ -1,0 +1,16 @@
+//! Network namespaces and the processes that live in them: open, identify, run inside, enter and exec.
+//!
+//! This is the ground floor. Nothing here knows what a container or an engine is. A namespace is known by inode and
+//! cookie, a process by its pidfd; a bare PID or a bare path is only ever the way to such a handle.
+
+pub mod caps;
+pub mod enter;
+mod error;
+mod handle;
+pub mod mounts;
+mod process;
+pub mod user;
+
+pub use error::{Error, Result};
+pub use handle::{Netns, NetnsId};
+pub use process::{Pid, Process};

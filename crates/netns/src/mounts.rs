@@ -1,0 +1,113 @@
+//! The caller's mount table, read from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//!
+//! Needed to keep what is mounted below a directory when that directory is covered, and to know whether a file of a
+//! container lies on a file system that another process can stall (FUSE, network file systems).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// One line of a mountinfo file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What of the file system is mounted: `/` as a rule, `net:[4026531840]` for a namespace.
+    pub root: Vec<u8>,
+    /// Where it is mounted, unescaped.
+    pub point: PathBuf,
+    /// The file system's type, as `ext4` or `fuse.sshfs`.
+    pub kind: String,
+}
+
+/// Parses a mountinfo file; a line that does not have the form is left out.
+pub fn parse(text: &[u8]) -> Vec<Mount> {
+    text.split(|&b| b == b'\n').filter_map(line).collect()
+}
+
+fn line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&b| b == b' ');
+    let root = unescape(fields.nth(3)?);
+    let point = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+    // Between the options and the type stand any number of tags, ended by a lone hyphen.
+    fields.find(|field| *field == b"-")?;
+    let kind = String::from_utf8_lossy(fields.next()?).into_owned();
+    Some(Mount { root, point, kind })
+}
+
+/// Undoes the kernel's octal escapes (`\040` for a space; fs/seq_file.c, `mangle_path`).
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        match (byte, tail) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                out.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+/// The mounts that hang directly below `dir` (not those that hang below another of them), each once, the topmost.
+pub fn directly_below(mounts: &[Mount], dir: &Path) -> Vec<PathBuf> {
+    let mut points: Vec<&Path> =
+        mounts.iter().map(|m| m.point.as_path()).filter(|p| p.starts_with(dir) && *p != dir).collect();
+    points.sort();
+    points.dedup();
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for point in points {
+        if !kept.last().is_some_and(|above| point.starts_with(above)) {
+            kept.push(point.to_owned());
+        }
+    }
+    kept
+}
+
+/// Whether a file system's answers come from a process or a machine that may never give one.
+pub fn may_stall(kind: &str) -> bool {
+    kind.starts_with("fuse") || matches!(kind, "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "ceph" | "afs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_line_with_tags_and_escapes_is_read() {
+        let text = b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw\n";
+        let mount = &parse(text)[0];
+        assert_eq!(mount.point, Path::new("/mnt 2"));
+        assert_eq!((mount.root.as_slice(), mount.kind.as_str()), (&b"/mnt1"[..], "ext3"));
+    }
+
+    #[test]
+    fn only_the_topmost_mounts_below_a_directory_are_named() {
+        let mounts: Vec<Mount> = ["/sys", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup", "/system", "/sys/fs/bpf"]
+            .iter()
+            .map(|p| Mount { root: b"/".to_vec(), point: p.into(), kind: "x".into() })
+            .collect();
+        let below = directly_below(&mounts, Path::new("/sys"));
+        assert_eq!(below, [Path::new("/sys/fs/bpf"), Path::new("/sys/fs/cgroup")]);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes: Vec<u8>) {
+            parse(&bytes);
+        }
+
+        #[test]
+        fn what_the_kernel_escapes_comes_back(name in "[ -~\t\n]{0,40}") {
+            let escaped: String = name.chars().map(|c| match c {
+                ' ' | '\t' | '\n' | '\\' => format!("\\{:03o}", c as u32),
+                c => c.to_string(),
+            }).collect();
+            prop_assert_eq!(unescape(escaped.as_bytes()), name.as_bytes());
+        }
+    }
+}
