@@ -104,6 +104,21 @@ impl Netns {
         Ok(NetnsId { inode: self.inode, cookie })
     }
 
+    /// The identities of many namespaces, read by one thread that visits each in turn. A namespace that may not be
+    /// entered has the cookie 0.
+    pub fn ids(all: &[&Netns]) -> Vec<NetnsId> {
+        let visit = || {
+            let cookie = |netns: &&Netns| {
+                let entered = move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
+                NetnsId { inode: netns.inode, cookie: if entered.is_ok() { cookie_here() } else { 0 } }
+            };
+            all.iter().map(cookie).collect()
+        };
+        on_thread("visit network namespaces", visit).unwrap_or_else(|_| {
+            all.iter().map(|netns| NetnsId { inode: netns.inode, cookie: 0 }).collect()
+        })
+    }
+
     /// Runs `inside` in this namespace, on a thread of its own that ends with it; the caller's thread never moves.
     ///
     /// Sockets that `inside` makes and returns stay in this namespace wherever they are used.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -75,12 +76,18 @@ impl Guest {
         Ok(Guest { root, may_stall })
     }
 
+    /// The host's own files, for those that an engine keeps there on a container's behalf.
+    pub fn of_host() -> Result<Guest, Refused> {
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        Ok(Guest { root: root.map_err(Refused::Os)?, may_stall: false })
+    }
+
     /// Reads an ordinary file of at most `limit` bytes; `path` is relative to the container's root.
-    pub fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Refused> {
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
         if self.may_stall { read_apart(self.root.as_fd(), path, limit) } else { self.read_here(path, limit) }
     }
 
-    fn read_here(&self, path: &str, limit: u64) -> Result<Vec<u8>, Refused> {
+    fn read_here(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
         let (file, size) = open(self.root.as_fd(), path, limit)?;
         let mut bytes = Vec::new();
         File::from(file).take(size).read_to_end(&mut bytes).map_err(refused)?;
@@ -93,7 +100,7 @@ fn refused(error: io::Error) -> Refused {
 }
 
 /// Opens the file if it is one that may be read, and says how many bytes of it are to be read. Allocates nothing.
-fn open(root: BorrowedFd<'_>, path: &str, limit: u64) -> Result<(OwnedFd, u64), Refused> {
+fn open(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<(OwnedFd, u64), Refused> {
     let place = rustix::fs::openat2(
         root,
         path,
@@ -158,7 +165,7 @@ fn fd_path(fd: i32, buffer: &mut [u8; 32]) -> &str {
 
 /// Reads in a grandchild, so that a file system that never answers holds up nobody: the grandchild is nobody's child
 /// to wait for, and dies when its system call returns.
-fn read_apart(root: BorrowedFd<'_>, path: &str, limit: u64) -> Result<Vec<u8>, Refused> {
+fn read_apart(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
     let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Refused::Os)?;
     // SAFETY: other threads may exist; the child calls only async-signal-safe functions (fork, openat2, read, write,
     // _exit) and never returns from this block.
@@ -203,7 +210,7 @@ fn read_apart(root: BorrowedFd<'_>, path: &str, limit: u64) -> Result<Vec<u8>, R
 }
 
 /// The grandchild's work: the file's bytes into the pipe, then one byte more that says it was all, or why it was not.
-fn relay(root: BorrowedFd<'_>, path: &str, limit: u64, pipe: BorrowedFd<'_>) {
+fn relay(root: BorrowedFd<'_>, path: &Path, limit: u64, pipe: BorrowedFd<'_>) {
     let mut chunk = [0u8; 4096];
     let end = match open(root, path, limit) {
         Err(why) => code(why),
@@ -258,7 +265,6 @@ fn verdict(mut bytes: Vec<u8>) -> Result<Vec<u8>, Refused> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-    use std::path::Path;
 
     fn guest(dir: &Path, may_stall: bool) -> Guest {
         let root = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
@@ -278,7 +284,7 @@ mod tests {
         both_ways(|dir, guest| {
             let content = "nameserver 10.0.0.53\n".repeat(900);
             std::fs::write(dir.join("etc/resolv.conf"), &content).unwrap();
-            assert_eq!(guest.read("etc/resolv.conf", 1 << 20).unwrap(), content.as_bytes());
+            assert_eq!(guest.read(Path::new("etc/resolv.conf"), 1 << 20).unwrap(), content.as_bytes());
         });
     }
 
@@ -287,9 +293,9 @@ mod tests {
         both_ways(|dir, guest| {
             std::fs::write(dir.join("inside"), "inside").unwrap();
             symlink("/../../inside", dir.join("etc/resolv.conf")).unwrap();
-            assert_eq!(guest.read("etc/resolv.conf", 100).unwrap(), b"inside");
+            assert_eq!(guest.read(Path::new("etc/resolv.conf"), 100).unwrap(), b"inside");
             symlink("/etc/passwd", dir.join("etc/hosts")).unwrap();
-            assert_eq!(guest.read("etc/hosts", 1 << 20), Err(Refused::Missing));
+            assert_eq!(guest.read(Path::new("etc/hosts"), 1 << 20), Err(Refused::Missing));
         });
     }
 
@@ -297,7 +303,7 @@ mod tests {
     fn a_fifo_is_not_waited_for() {
         both_ways(|dir, guest| {
             rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("etc/resolv.conf"), Mode::RUSR).unwrap();
-            assert_eq!(guest.read("etc/resolv.conf", 100), Err(Refused::Not(FIFO)));
+            assert_eq!(guest.read(Path::new("etc/resolv.conf"), 100), Err(Refused::Not(FIFO)));
         });
     }
 
@@ -305,14 +311,14 @@ mod tests {
     fn a_file_beyond_the_limit_is_not_read() {
         both_ways(|dir, guest| {
             File::create(dir.join("etc/resolv.conf")).unwrap().set_len(1 << 30).unwrap();
-            assert_eq!(guest.read("etc/resolv.conf", 65536), Err(Refused::TooLarge));
+            assert_eq!(guest.read(Path::new("etc/resolv.conf"), 65536), Err(Refused::TooLarge));
         });
     }
 
     #[test]
     fn the_kernels_own_files_are_not_taken_for_ordinary_ones() {
         let guest = guest(Path::new("/proc"), false);
-        assert_eq!(guest.read("kmsg", 100), Err(Refused::Not(KERNEL)));
-        assert_eq!(guest.read("version", 100), Err(Refused::Not(KERNEL)));
+        assert_eq!(guest.read(Path::new("kmsg"), 100), Err(Refused::Not(KERNEL)));
+        assert_eq!(guest.read(Path::new("version"), 100), Err(Refused::Not(KERNEL)));
     }
 }

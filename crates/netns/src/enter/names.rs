@@ -5,7 +5,9 @@
 //! `sss`, `ldap`, `mymachines`. Only `files` and `dns` read what a container would read.
 
 use std::net::IpAddr;
+use std::path::Path;
 
+use super::cover::EtcFile;
 use super::guest::{Guest, Refused};
 
 /// A resolv.conf of more than this many bytes is not one.
@@ -51,7 +53,7 @@ impl Names {
     /// Reads the container's files; what cannot be taken is left empty and reported.
     pub fn of_container(guest: &Guest) -> (Names, Vec<Rejected>) {
         let mut rejected = Vec::new();
-        let mut read = |path: &'static str, limit| match guest.read(path, limit) {
+        let mut read = |path: &'static str, limit| match guest.read(Path::new(path), limit) {
             Ok(bytes) => Some(bytes),
             Err(why) => {
                 rejected.push(Rejected { path, why });
@@ -66,6 +68,30 @@ impl Names {
         // all the same: nothing is missing then.
         rejected.retain(|r| r.why != Refused::Missing || r.path == "etc/resolv.conf");
         (names, rejected)
+    }
+
+    /// What is left where the container's files cannot be read at all: nobody is asked, localhost is known.
+    pub fn without_container() -> (Names, Vec<Rejected>) {
+        let names =
+            Names { resolv_conf: Vec::new(), hosts: LOCALHOST.to_vec(), nsswitch: nsswitch_of_host(None) };
+        (names, Vec::new())
+    }
+
+    /// With the resolv.conf that lies at this path of the host, read with the same care: the container may be able to
+    /// write to it.
+    pub fn with_resolv_conf_of(mut self, path: &Path) -> Result<Names, Refused> {
+        self.resolv_conf = Guest::of_host()?.read(path, RESOLV_CONF_LIMIT)?;
+        Ok(self)
+    }
+
+    /// As files below /etc.
+    pub fn into_files(self) -> Vec<EtcFile> {
+        let file = |path: &str, content| EtcFile { path: path.into(), content };
+        vec![
+            file("resolv.conf", self.resolv_conf),
+            file("hosts", self.hosts),
+            file("nsswitch.conf", self.nsswitch),
+        ]
     }
 
     /// Puts these name servers in the place of those in resolv.conf; search list and options stay.

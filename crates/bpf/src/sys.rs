@@ -1,0 +1,189 @@
+//! The bpf(2) system call, as far as probing needs it: load, attach by link, list links.
+//!
+//! Numbers and layouts are those of the kernel's include/uapi/linux/bpf.h. Attributes may be shorter than the
+//! kernel's union: it takes what is missing as zero.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_GET_NEXT_ID: libc::c_int = 31;
+
+/// The licence that programs are loaded under; tracing wants one that goes with the GPL.
+const LICENSE: &CStr = c"Dual MIT/GPL";
+
+/// `struct bpf_insn`: one instruction, as the machine's own words.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// The part of `union bpf_attr` that BPF_PROG_LOAD reads, up to `attach_btf_obj_fd`.
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+    attach_btf_obj_fd: u32,
+    core_relo_cnt: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_LINK_CREATE reads for tcx and network namespaces; what follows the flags is
+/// zero: no neighbour program to stand before or behind.
+#[repr(C)]
+#[derive(Default)]
+struct LinkAttr {
+    prog_fd: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    rest: [u64; 4],
+}
+
+/// The part of `union bpf_attr` that BPF_RAW_TRACEPOINT_OPEN reads.
+#[repr(C)]
+#[derive(Default)]
+struct RawTracepointAttr {
+    name: u64,
+    prog_fd: u32,
+    padding: u32,
+    cookie: u64,
+}
+
+/// The part of `union bpf_attr` that the GET_NEXT_ID commands read and write.
+#[repr(C)]
+#[derive(Default)]
+struct NextIdAttr {
+    start_id: u32,
+    next_id: u32,
+    open_flags: u32,
+    padding: u32,
+}
+
+/// Makes the call. Every pointer inside `attr` must be valid for what `command` does with it.
+fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<libc::c_int> {
+    // SAFETY: `attr` is a live, exclusive reference to `size_of::<A>()` bytes without uninitialised padding (the
+    // layouts above have none); the kernel reads that many and writes at most those. What its pointer fields refer to
+    // is kept alive by the callers below, and is only read.
+    let got = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
+    if got < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Descriptors and zero: both fit.
+    Ok(got as libc::c_int)
+}
+
+/// Takes over a descriptor that the kernel just made.
+fn owned(fd: libc::c_int) -> OwnedFd {
+    // SAFETY: `fd` came from a successful bpf(2) command that returns a new descriptor, and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    // An open descriptor is never negative.
+    fd.as_raw_fd() as u32
+}
+
+/// Loads a program of two instructions: return `result`.
+pub(crate) fn load(prog_type: u32, attach_type: u32, attach_btf_id: u32, result: i32) -> io::Result<OwnedFd> {
+    // BPF_ALU64 | BPF_MOV | BPF_K into r0, then BPF_JMP | BPF_EXIT (RFC 9669).
+    let program = [
+        Instruction { code: 0xb7, registers: 0, offset: 0, immediate: result },
+        Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },
+    ];
+    let mut attr = LoadAttr {
+        prog_type,
+        insn_cnt: program.len() as u32,
+        insns: program.as_ptr() as u64,
+        license: LICENSE.as_ptr() as u64,
+        prog_name: *b"snorkel_probe\0\0\0",
+        expected_attach_type: attach_type,
+        attach_btf_id,
+        ..LoadAttr::default()
+    };
+    bpf(BPF_PROG_LOAD, &mut attr).map(owned)
+}
+
+/// What a link attaches to.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// An interface of the calling thread's namespace.
+    Interface(u32),
+    /// A namespace by its descriptor.
+    Namespace(BorrowedFd<'a>),
+}
+
+/// Attaches a program by a link; it is detached when the returned descriptor is closed.
+pub(crate) fn link(program: BorrowedFd<'_>, target: Target<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+    let target = match target {
+        Target::Interface(index) => index,
+        Target::Namespace(fd) => number(fd),
+    };
+    let mut attr = LinkAttr { prog_fd: number(program), target, attach_type, ..LinkAttr::default() };
+    bpf(BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Attaches a program to a raw tracepoint until the returned descriptor is closed.
+pub(crate) fn raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let mut attr = RawTracepointAttr {
+        name: name.as_ptr() as u64,
+        prog_fd: number(program),
+        ..RawTracepointAttr::default()
+    };
+    bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr).map(owned)
+}
+
+/// The id of the first link of the whole machine after `id`.
+pub(crate) fn next_link(id: u32) -> io::Result<Option<u32>> {
+    let mut attr = NextIdAttr { start_id: id, ..NextIdAttr::default() };
+    match bpf(BPF_LINK_GET_NEXT_ID, &mut attr) {
+        Ok(_) => Ok(Some(attr.next_id)),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Runs `work` with as much locked memory as may be had, and puts the limit back.
+///
+/// Kernels before 5.11 charge programs to RLIMIT_MEMLOCK and say EPERM when it is too small. That the limit cannot be
+/// raised is no error: on newer kernels it does not count.
+pub(crate) fn with_memlock<T>(work: impl FnOnce() -> T) -> T {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes one rlimit to the exclusive reference it is given.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut before) } == 0;
+    let most = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let up_to_hard = libc::rlimit { rlim_cur: before.rlim_max, rlim_max: before.rlim_max };
+    // SAFETY: setrlimit only reads the rlimit it is given.
+    let raise = |limit: &libc::rlimit| unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, limit) } == 0;
+    let raised = known && (raise(&most) || raise(&up_to_hard));
+    let done = work();
+    if raised {
+        raise(&before);
+    }
+    done
+}

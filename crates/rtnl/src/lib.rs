@@ -1,0 +1,54 @@
+//! Links, addresses, routes and neighbours of any network namespace, over a small synchronous rtnetlink socket.
+//!
+//! ```no_run
+//! use snorkel_rtnl::Socket;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let container = snorkel_netns::Netns::current()?;
+//! let mut socket = Socket::open()?;
+//! let id = socket.nsid(&container)?;
+//! for link in socket.links(Some(id))? {
+//!     println!("{} {}", link.index, link.name);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One socket in the host's namespace is enough to see the links and addresses of every namespace, by its id
+//! (rtnetlink(7), ip-netns(8)). For routes and neighbours, and on kernels before 4.20, a socket is made inside. All
+//! links that are seen through one socket can be joined by (namespace id, index): [`Link::link_nsid`] speaks of ids
+//! in the socket's namespace, whichever namespace was asked about.
+//!
+//! The codec is pure functions over bytes (`wire`, `parse`, `exchange`); only `socket` and `subscription` touch the
+//! kernel. An answer that cannot be trusted whole is an error, never a shorter list.
+
+mod address;
+mod change;
+mod error;
+mod exchange;
+mod link;
+mod name;
+mod neighbour;
+mod parse;
+mod query;
+#[cfg(test)]
+mod real;
+mod route;
+mod socket;
+mod subscription;
+mod types;
+mod wire;
+
+pub use address::Address;
+pub use error::{Error, Result};
+pub use link::{Link, LinkFlags, MacvlanMode, OperState};
+pub use neighbour::{Neighbour, NeighbourState};
+pub use route::{NextHop, Route, RouteKind, RouteProtocol};
+pub use socket::Socket;
+pub use subscription::{Event, EventKind, Groups, Subscription};
+pub use types::{Family, IfIndex, Mac, NsId, Prefix, Scope};
+
+/// Feeds bytes to every parser, as if the kernel had sent them. Must neither panic nor hang: a fuzz target's entry.
+#[doc(hidden)]
+pub fn fuzz_decode(bytes: &[u8]) {
+    parse::everything(bytes);
+}

@@ -1,0 +1,269 @@
+//! Reading the world into a snapshot.
+//!
+//! Engines and /proc say who is there; rtnetlink says how they are linked. All namespaces are read through one routing
+//! socket in a private namespace (`IFLA_TARGET_NETNSID`, linux/if_link.h; rtnetlink(7)): the numbers that it has to give
+//! the others (nsids) stay in that namespace and go with it, and neither the host nor a container is left with a number
+//! that it did not have.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use snorkel_engines::{Answer, Container, Engine, Query, State};
+use snorkel_netns::{Netns, NetnsId, Pid, Process, caps};
+
+use crate::join::{RawNamespace, join};
+use crate::processes::{self, Inhabited};
+use crate::snapshot::{Namespace, SCHEMA, Snapshot, Target};
+use crate::{Result, listeners};
+
+/// What a snapshot is to hold.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// Which engines are asked, and how long each may take.
+    pub query: Query,
+    /// Whether the sockets that wait in each namespace are read too.
+    pub listeners: bool,
+}
+
+/// Takes snapshots. It keeps its private namespace from one to the next, so that a watcher makes it once.
+#[derive(Debug)]
+pub struct Surveyor {
+    survey: Survey,
+    /// The socket that asks, and the namespace it asks from; none if this process may not make one.
+    asker: Option<(Netns, snorkel_rtnl::Socket)>,
+}
+
+impl Surveyor {
+    /// Makes ready to take snapshots.
+    pub fn new(survey: Survey) -> Surveyor {
+        let asker = Netns::private().map_err(snorkel_rtnl::Error::from).and_then(|netns| {
+            let mut socket = snorkel_rtnl::Socket::open_in(&netns)?;
+            // The host gets the first number: the kernel looks numbers up one after the other (`__peernet2id` of
+            // net/core/net_namespace.c), and it is the host that nearly every link's other end is in.
+            socket.nsid(&Netns::current()?)?;
+            Ok((netns, socket))
+        });
+        let asker = asker.inspect_err(|e| tracing::info!("only the own namespace can be read: {e}")).ok();
+        Surveyor { survey, asker }
+    }
+
+    /// The namespace in which every namespace that was read has a number; link events of all of them arrive there.
+    pub fn vantage(&self) -> Option<&Netns> {
+        self.asker.as_ref().map(|(netns, _)| netns)
+    }
+
+    /// Reads the world once.
+    pub fn take(&mut self) -> Result<Snapshot> {
+        let own = Netns::current()?;
+        let (answer, inhabited) = std::thread::scope(|scope| {
+            let scan = scope.spawn(processes::scan);
+            let answer = snorkel_engines::list(&self.survey.query);
+            // The scan has no way to panic; if it had, nothing was found.
+            (answer, scan.join().unwrap_or_default())
+        });
+        let mut places = Places::default();
+        let mut snapshot = Snapshot { schema: SCHEMA, host: host_name(), ..Snapshot::default() };
+        answer.warnings.iter().for_each(|warning| snapshot.warn(warning));
+        if inhabited.denied > 0 && !caps::has(caps::number::SYS_PTRACE) {
+            snapshot.warnings.push(format!(
+                "{} processes of other users were not looked at, so network namespaces may be missing: that needs \
+                 CAP_SYS_PTRACE (run it with sudo)",
+                inhabited.denied
+            ));
+        }
+        places.add(own.try_clone()?, None, None);
+        self.place_containers(answer, &mut places, &mut snapshot);
+        if self.wants_unowned() {
+            place_unowned(&inhabited, &mut places, &mut snapshot);
+        }
+        self.read_links(&mut places, &inhabited, own.inode(), &mut snapshot);
+        hide_mounts_of_containers(&mut snapshot);
+        sort(&mut snapshot);
+        Ok(snapshot)
+    }
+
+    /// Namespaces that no engine owns are listed unless certain engines or labels were asked for.
+    fn wants_unowned(&self) -> bool {
+        let query = &self.survey.query;
+        query.labels.is_empty() && query.engines.as_ref().is_none_or(|engines| engines.contains(&Engine::Pid))
+    }
+
+    /// Makes a target of each container and opens its namespace.
+    fn place_containers(&self, answer: Answer, places: &mut Places, snapshot: &mut Snapshot) {
+        for container in answer.containers {
+            let name = container.qualified();
+            let opened = match (&container.pid, &container.netns_path) {
+                (Some(pid), _) => Process::open(*pid).and_then(|process| process.netns()).map(Some),
+                (None, Some(path)) if container.state == State::Running || container.engine == Engine::Netns => {
+                    Netns::open(path).map(Some)
+                }
+                _ => Ok(None),
+            };
+            let inode = match opened {
+                Ok(Some(netns)) => {
+                    let path = container.netns_path.clone().filter(|_| container.engine == Engine::Netns);
+                    Some(places.add(netns, container.pid, path))
+                }
+                Ok(None) => None,
+                Err(e) => {
+                    snapshot.warnings.push(format!("{name}: {}", with_cause(&e)));
+                    None
+                }
+            };
+            let netns = inode.map(|inode| NetnsId { inode, cookie: 0 });
+            snapshot.targets.push(Target { name, host: false, netns, container });
+        }
+    }
+
+    /// Reads and joins the links of every namespace that was placed.
+    fn read_links(&mut self, places: &mut Places, inhabited: &Inhabited, own: u64, snapshot: &mut Snapshot) {
+        let netnses: Vec<&Netns> = places.by_inode.values().map(|place| &place.netns).collect();
+        let ids = Netns::ids(&netnses);
+        let mut raw = Vec::with_capacity(ids.len());
+        let mut errors = HashMap::new();
+        for (place, id) in places.by_inode.values().zip(&ids) {
+            let read = match &mut self.asker {
+                Some((_, socket)) => read_namespace(socket, &place.netns),
+                None if id.inode == own => read_own(),
+                None => Err(snorkel_rtnl::Error::from(snorkel_netns::Error::os(
+                    "read the links of another network namespace without CAP_SYS_ADMIN (run as root)",
+                    std::io::Error::from(std::io::ErrorKind::PermissionDenied),
+                ))),
+            };
+            let read = read.unwrap_or_else(|e| {
+                errors.insert(*id, with_cause(&e));
+                RawNamespace::default()
+            });
+            raw.push((*id, read));
+        }
+        let (links, disagreements) = join(&raw);
+        snapshot.warnings.extend(disagreements);
+        for ((place, id), links) in places.by_inode.values().zip(&ids).zip(links) {
+            let mut namespace = Namespace {
+                id: *id,
+                host: id.inode == own,
+                paths: place.paths.clone(),
+                pid: inhabited.in_namespace(id.inode).first().copied().or(place.pid),
+                links,
+                listeners: Vec::new(),
+                error: errors.remove(id),
+            };
+            if self.survey.listeners {
+                match listeners::of(&place.netns, inhabited.in_namespace(id.inode)) {
+                    Ok(found) => namespace.listeners = found,
+                    Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", with_cause(&e))),
+                }
+            }
+            for target in snapshot.targets.iter_mut().filter(|t| t.netns.is_some_and(|n| n.inode == id.inode)) {
+                target.netns = Some(*id);
+                target.host = namespace.host;
+            }
+            snapshot.namespaces.push(namespace);
+        }
+    }
+}
+
+/// The namespaces that were opened, each once.
+#[derive(Default)]
+struct Places {
+    by_inode: BTreeMap<u64, Place>,
+}
+
+struct Place {
+    netns: Netns,
+    pid: Option<Pid>,
+    paths: Vec<PathBuf>,
+}
+
+impl Places {
+    /// Keeps the namespace, or what is new about one that is kept already; says its inode.
+    fn add(&mut self, netns: Netns, pid: Option<Pid>, path: Option<PathBuf>) -> u64 {
+        let inode = netns.inode();
+        let place = self.by_inode.entry(inode).or_insert(Place { netns, pid: None, paths: Vec::new() });
+        place.pid = place.pid.or(pid);
+        place.paths.extend(path);
+        inode
+    }
+}
+
+/// Makes a target of each inhabited namespace that no container is on.
+fn place_unowned(inhabited: &Inhabited, places: &mut Places, snapshot: &mut Snapshot) {
+    for (inode, pids) in &inhabited.namespaces {
+        let Some(first) = pids.first().copied() else { continue };
+        if places.by_inode.contains_key(inode) {
+            continue;
+        }
+        let opened = Process::open(first).and_then(|process| process.netns());
+        // It may have ended since the scan, and another may have its number by now: then this is another namespace.
+        let Some(netns) = opened.ok().filter(|netns| netns.inode() == *inode) else { continue };
+        places.add(netns, Some(first), None);
+        let container = Container {
+            names: processes::name_of(first).into_iter().collect(),
+            state: State::Running,
+            status: "running".to_owned(),
+            pid: Some(first),
+            ..Container::new(Engine::Pid, first.to_string())
+        };
+        snapshot.targets.push(Target {
+            name: container.qualified(),
+            host: false,
+            netns: Some(NetnsId { inode: *inode, cookie: 0 }),
+            container,
+        });
+    }
+}
+
+/// A mount such as `/run/docker/netns/5a1f` of a namespace that a container is on is that container's, not a target of
+/// its own; the namespace keeps it among its paths.
+fn hide_mounts_of_containers(snapshot: &mut Snapshot) {
+    let owned: Vec<NetnsId> = snapshot
+        .targets
+        .iter()
+        .filter(|target| !matches!(target.container.engine, Engine::Netns | Engine::Pid))
+        .filter_map(|target| target.netns)
+        .collect();
+    snapshot.targets.retain(|target| {
+        target.container.engine != Engine::Netns || !target.netns.is_some_and(|netns| owned.contains(&netns))
+    });
+}
+
+/// The host first, then by engine and name.
+fn sort(snapshot: &mut Snapshot) {
+    snapshot.targets.sort_by(|a, b| {
+        (a.container.engine, &a.name, &a.container.id).cmp(&(b.container.engine, &b.name, &b.container.id))
+    });
+    snapshot.namespaces.sort_by_key(|namespace| (!namespace.host, namespace.id));
+}
+
+fn read_namespace(
+    socket: &mut snorkel_rtnl::Socket,
+    netns: &Netns,
+) -> Result<RawNamespace, snorkel_rtnl::Error> {
+    let nsid = socket.nsid(netns)?;
+    Ok(RawNamespace {
+        nsid: Some(nsid),
+        links: socket.links(Some(nsid))?,
+        addresses: socket.addresses(Some(nsid))?,
+    })
+}
+
+fn read_own() -> Result<RawNamespace, snorkel_rtnl::Error> {
+    let mut socket = snorkel_rtnl::Socket::open()?;
+    Ok(RawNamespace { nsid: None, links: socket.links(None)?, addresses: socket.addresses(None)? })
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// An error and its causes on one line.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        line.push_str(": ");
+        line.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    line
+}

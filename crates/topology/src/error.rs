@@ -1,0 +1,50 @@
+//! What can go wrong between a target's name and its network.
+
+use snorkel_engines::SelectError;
+use snorkel_netns::{Error as NetnsError, Pid};
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error on the way from a name to a namespace.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name fits none, several, or only a stopped one.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The container has no network of its own that could be entered.
+    #[error("{target} has no network: {why}")]
+    NoNetwork {
+        /// The target's qualified name.
+        target: String,
+        /// Why, in the engine's words.
+        why: String,
+    },
+    /// The container ended between look-up and entry.
+    #[error("{target} ended while it was being looked up: process {pid} is gone")]
+    Ended {
+        /// The target's qualified name.
+        target: String,
+        /// The process that the engine had named.
+        pid: Pid,
+    },
+    /// The process that has the PID now is not of the container.
+    #[error(
+        "process {pid} does not belong to {target} (any more): the engine named it, but it lies in the cgroup {cgroup} \
+         and the engine, asked again, does not confirm it; nothing was entered"
+    )]
+    Recycled {
+        /// The target's qualified name.
+        target: String,
+        /// The PID in question.
+        pid: Pid,
+        /// Where that process lies.
+        cgroup: String,
+    },
+    /// A namespace or a process could not be used.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The kernel's routing socket failed.
+    #[error(transparent)]
+    Rtnl(#[from] snorkel_rtnl::Error),
+}
