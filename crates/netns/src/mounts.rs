@@ -4,6 +4,8 @@
 //! container lies on a file system that another process can stall (FUSE, network file systems).
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,16 @@ pub struct Mount {
     pub point: PathBuf,
     /// The file system's type, as `ext4` or `fuse.sshfs`.
     pub kind: String,
+}
+
+/// The mount table of a process, from its `/proc/PID/mountinfo`.
+///
+/// The kernel makes the text anew for each read, from where the last one ended: one large read costs the least.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const USUAL: usize = 64 * 1024;
+    let mut text = Vec::with_capacity(USUAL);
+    File::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Parses a mountinfo file; a line that does not have the form is left out.

@@ -79,6 +79,7 @@ impl Surveyor {
         self.read_links(&mut places, &inhabited, own.inode(), &mut snapshot);
         hide_mounts_of_containers(&mut snapshot);
         sort(&mut snapshot);
+        snapshot.name_far_ends();
         Ok(snapshot)
     }
 
@@ -227,10 +228,15 @@ fn hide_mounts_of_containers(snapshot: &mut Snapshot) {
     });
 }
 
-/// The host first, then by engine and name.
+/// Targets by engine and name, those that share another's network behind it; namespaces with the host's first.
 fn sort(snapshot: &mut Snapshot) {
+    let is_guest = |container: &Container| {
+        let shares = container.network_mode.as_ref().is_some_and(|mode| mode.starts_with("container:"));
+        shares || container.pod.as_ref().is_some_and(|pod| pod.container.is_some())
+    };
     snapshot.targets.sort_by(|a, b| {
-        (a.container.engine, &a.name, &a.container.id).cmp(&(b.container.engine, &b.name, &b.container.id))
+        let key = |target: &Target| (target.container.engine, is_guest(&target.container));
+        (key(a), &a.name, &a.container.id).cmp(&(key(b), &b.name, &b.container.id))
     });
     snapshot.namespaces.sort_by_key(|namespace| (!namespace.host, namespace.id));
 }

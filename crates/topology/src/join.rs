@@ -59,7 +59,7 @@ pub(crate) fn join(raw: &[(NetnsId, RawNamespace)]) -> (Vec<Vec<Link>>, Vec<Stri
             addresses.sort_by_key(|address| (address.address.is_ipv6(), is_link_local(address)));
             let other = other_end(*id, link);
             let reference =
-                |(netns, found): (NetnsId, &snorkel_rtnl::Link)| LinkRef { netns, index: found.index, name: found.name.clone() };
+                |(netns, found): (NetnsId, &snorkel_rtnl::Link)| LinkRef { netns, index: found.index, name: found.name.clone(), of: String::new() };
             let is_veth = link.kind.as_deref() == Some("veth");
             let agreed = other.filter(|(there, found)| {
                 found.kind.as_deref() == Some("veth")

@@ -1,5 +1,6 @@
 //! The values of a snapshot: what `--json` prints (its schema is documented in docs/json.md) and tests feed.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -122,6 +123,8 @@ pub struct LinkRef {
     pub index: IfIndex,
     /// Its name there.
     pub name: String,
+    /// What its namespace is called: `host`, a target, or `net:[INODE]` if nobody owns it.
+    pub of: String,
 }
 
 /// The other end of a veth pair and what it is plugged into.
@@ -166,9 +169,22 @@ impl Snapshot {
         self.targets_on(id).next().map_or_else(|| id.to_string(), |target| target.name.clone())
     }
 
-    /// Whether the link is in the host's own namespace.
-    pub fn on_host(&self, link: &LinkRef) -> bool {
-        self.namespace(link.netns).is_some_and(|namespace| namespace.host)
+    /// Says of every link at another's far end whose it is, now that all targets are known.
+    pub(crate) fn name_far_ends(&mut self) {
+        let names: HashMap<NetnsId, String> =
+            self.namespaces.iter().map(|namespace| (namespace.id, self.name_of(namespace.id))).collect();
+        for link in self.namespaces.iter_mut().flat_map(|namespace| &mut namespace.links) {
+            for far in link.peer.iter_mut().map(|peer| &mut peer.link).chain(&mut link.lower) {
+                far.of = names.get(&far.netns).cloned().unwrap_or_else(|| far.netns.to_string());
+            }
+        }
+    }
+
+    /// Keeps only the targets that are wanted, and their namespaces.
+    pub fn narrow(&mut self, wanted: impl FnMut(&Target) -> bool) {
+        self.targets.retain(wanted);
+        let targets = &self.targets;
+        self.namespaces.retain(|namespace| targets.iter().any(|target| target.netns == Some(namespace.id)));
     }
 
     /// Adds a warning of an engine as a line.

@@ -90,8 +90,6 @@ pub struct Finding {
     pub inside: Option<Link>,
     /// The other end: the peer of a veth, or the link that a macvlan sits on.
     pub outside: Option<LinkRef>,
-    /// What the namespace of the other end is called: `host` or a target.
-    pub outside_of: Option<String>,
     /// The bridge that the outer end is plugged into.
     pub bridge: Option<Bridge>,
     /// More about it: the process that listens, the port that is published.
@@ -278,7 +276,6 @@ fn about_link(snapshot: &Snapshot, found_as: &'static str, namespace: &Namespace
         targets: names_on(snapshot, namespace.id),
         netns: namespace.id,
         host: namespace.host,
-        outside_of: outside.as_ref().map(|link| snapshot.name_of(link.netns)),
         inside: Some(inside.clone()),
         outside,
         bridge,
@@ -300,7 +297,6 @@ fn about_namespace(snapshot: &Snapshot, found_as: &'static str, id: NetnsId) -> 
         host: namespace.host,
         inside: None,
         outside: None,
-        outside_of: None,
         bridge: None,
         note: None,
     })

@@ -117,7 +117,7 @@ fn bind_each(files: &[EtcFile], host: &OwnedFd) -> Result<()> {
 
 /// Covers /sys with one that shows this network namespace; what was mounted below stays.
 pub(super) fn sys() -> Result<()> {
-    let table = fs::read("/proc/self/mountinfo").map_err(|e| Error::os("read the mount table", e))?;
+    let table = mounts::read(Path::new("/proc/self/mountinfo")).map_err(|e| Error::os("read the mount table", e))?;
     let below = mounts::directly_below(&mounts::parse(&table), Path::new("/sys"));
     let mut kept = Vec::with_capacity(below.len());
     for point in below {

@@ -71,8 +71,9 @@ impl Guest {
     /// The files as this process sees them.
     pub fn of(process: &Process) -> Result<Guest> {
         let root = process.root()?;
-        let table = process.read("mountinfo").unwrap_or_default();
-        let may_stall = mounts::parse(table.as_bytes()).iter().any(|m| mounts::may_stall(&m.kind));
+        // The root was opened and the process was still there: a table that cannot be read by now is of no use.
+        let table = mounts::read(&process.path("mountinfo")).unwrap_or_default();
+        let may_stall = mounts::parse(&table).iter().any(|m| mounts::may_stall(&m.kind));
         Ok(Guest { root, may_stall })
     }
 

@@ -1,0 +1,70 @@
+# make help says what there is. Cargo does the work; this only names the steps.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# Tests are built as the user who asks and run as root: cargo starts them by way of this.
+ifneq ($(SUDO),)
+export CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_RUNNER := sudo --preserve-env
+endif
+# How long `make fuzz` runs each of its targets.
+FUZZ_SECONDS ?= 60
+# With nextest each test has a process of its own, and a hanging one is told by name.
+NEXTEST := $(shell command -v cargo-nextest)
+
+.PHONY: help build release tour test test-deps bench fmt lint licences fuzz clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/    make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+build: ## the workspace, for development
+	$(CARGO) build --workspace --locked
+
+release: ## dist/snorkel: optimised, static, for any distribution
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+	    $(CARGO) build --release --locked --package snorkel --target $(TRIPLE)
+	mkdir -p dist
+	cp $(TARGET_DIR)/$(TRIPLE)/release/snorkel dist/snorkel
+	scripts/check-static dist/snorkel
+
+tour: release ## a minute's tour with throw-away containers; needs root and no engine
+	$(SUDO) dist/snorkel lab tour
+
+test-deps: ## installs the engines and tools that the tests run (Debian and its kin)
+	$(SUDO) scripts/install-test-deps
+
+test: test-deps ## every test: units, labs, real engines
+	$(CARGO) test --workspace --locked --quiet --doc
+ifneq ($(NEXTEST),)
+	$(CARGO) nextest run --workspace --locked --no-fail-fast
+else
+	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests --examples
+endif
+
+bench: release test-deps ## the speed compared with the usual tools, side by side
+	SNORKEL_BENCH_BINARY=$(CURDIR)/dist/snorkel $(CARGO) bench --locked --package snorkel --bench speed
+
+fmt: ## formats all sources
+	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
+
+lint: licences ## formatting, clippy, documentation, scripts, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --locked --no-deps
+	for script in scripts/install-test-deps scripts/check-static scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
+
+licences: ## the licences of all dependencies
+	PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory scripts/tests
+	scripts/check-licences
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (60)
+	scripts/fuzz $(FUZZ_SECONDS)
+
+clean: ## removes what was built
+	$(CARGO) clean
+	rm -rf dist fuzz/target

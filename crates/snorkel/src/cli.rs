@@ -1,0 +1,207 @@
+//! What can be typed: the commands, the options that all of them take, and what a mistake is answered with.
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use snorkel_engines::{Engine, Query};
+
+use crate::commands::{completions, doctor, exec, lab, ls, man, which};
+use crate::failure::{Failure, Outcome};
+use crate::render::style::Style;
+
+/// Work inside any running container's network with the host's own tools.
+///
+/// A TARGET is a container, pod, named namespace or process: its name, a unique prefix of its id, or qualified:
+/// docker:web, podman:alice/web, containerd:k8s.io/ID, pod:default/web-0, netns:blue, netns:/path, pid:4711, lab:web.
+#[derive(Debug, Parser)]
+#[command(
+    name = "snorkel",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    allow_external_subcommands = true,
+    override_usage = "snorkel [OPTIONS] <COMMAND>\n       snorkel [OPTIONS] <TARGET> [-- CMD...]",
+    after_help = "Examples:
+  snorkel ls                         who is there, and where each is plugged in
+  snorkel web                        a shell of the host in web's network
+  snorkel exec docker:web -- ss -tln the host's ss, in web's network
+  snorkel which veth2e7d114          whose host link is that?
+  snorkel which 172.17.0.2           whose address?
+  snorkel doctor                     what this kernel and these rights allow
+
+`snorkel COMMAND --help` has more examples."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Globals {
+    /// Say what is done; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// How long each engine may take to answer, as 500ms, 2s or 1m
+    #[arg(long, global = true, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    timeout: Duration,
+    /// Use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: When,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Globals {
+    /// Starts the log on stderr: silent but for warnings unless `-v` was given.
+    pub(crate) fn start_log(&self) {
+        let level = match self.verbose {
+            0 => tracing::Level::WARN,
+            1 => tracing::Level::INFO,
+            _ => tracing::Level::DEBUG,
+        };
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(std::io::stderr)
+            .with_ansi(Style::of_stderr(self.color).is_coloured())
+            .with_target(false)
+            .without_time()
+            .init();
+    }
+
+    /// The question to the engines: all of them, or only these.
+    pub(crate) fn query(&self, engines: &[Engine]) -> Query {
+        let mut query = Query { timeout: self.timeout, ..Query::default() };
+        if !engines.is_empty() {
+            query.engines = Some(engines.to_vec());
+        }
+        query
+    }
+
+    /// How stdout is to look.
+    pub(crate) fn style(&self) -> Style {
+        Style::of_stdout(self.color)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ls(ls::Ls),
+    Which(which::Which),
+    Exec(exec::Exec),
+    Doctor(doctor::Doctor),
+    Lab(lab::Lab),
+    Completions(completions::Completions),
+    Man(man::Man),
+    /// `snorkel TARGET`: the same as `snorkel exec TARGET`.
+    #[command(external_subcommand)]
+    Target(Vec<OsString>),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Outcome {
+        let globals = &self.globals;
+        match self.command {
+            Command::Ls(command) => command.run(globals),
+            Command::Which(command) => command.run(globals),
+            Command::Exec(command) => command.run(globals),
+            Command::Doctor(command) => command.run(globals),
+            Command::Lab(command) => command.run(globals),
+            Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
+            Command::Target(words) => run_target(words, globals),
+        }
+    }
+}
+
+/// `snorkel TARGET …` is read once more as `snorkel exec TARGET …`, so that it takes the same options.
+fn run_target(words: Vec<OsString>, globals: &Globals) -> Outcome {
+    let typed = words.first().cloned().unwrap_or_default();
+    let again = [OsString::from("snorkel"), OsString::from("exec")].into_iter().chain(words);
+    let again: Vec<OsString> = again.collect();
+    let exec = match Cli::try_parse_from(&again) {
+        Ok(Cli { command: Command::Exec(exec), .. }) => exec,
+        Ok(_) => return Err(Failure::new("that is neither a command nor a target")),
+        Err(wrong) => return Ok(usage(&wrong, &again)),
+    };
+    exec.run(globals).map_err(|failure| match near_command(&typed) {
+        Some(command) => failure.hint(format!("snorkel {command}, if the command was meant")),
+        None => failure,
+    })
+}
+
+/// The command that was probably meant by a word that is none.
+fn near_command(word: &OsStr) -> Option<&'static str> {
+    let word = word.to_str()?;
+    ["ls", "which", "exec", "doctor", "lab", "completions", "man", "help"]
+        .into_iter()
+        .find(|command| strsim::damerau_levenshtein(command, word) == 1)
+}
+
+/// Prints help, version or a mistake, and gives the status: a mistake before a command is 125 for `exec`, as the
+/// status of the command must not be confused with it; 2 otherwise.
+pub(crate) fn usage(wrong: &clap::Error, words: &[OsString]) -> ExitCode {
+    // With the output gone there is nobody to tell.
+    let _ = wrong.print();
+    match wrong.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ if words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-")).is_some_and(|w| w == "exec") => {
+            ExitCode::from(exec::FAILED)
+        }
+        _ => ExitCode::from(2),
+    }
+}
+
+/// A time span as people write it: `500ms`, `2s`, `1m`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("no unit of time '{other}'; there are ms, s, m, h")),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a number"))?;
+    Duration::try_from_secs_f64(number * unit)
+        .ok()
+        .filter(|span| !span.is_zero() && *span <= Duration::from_secs(24 * 3600))
+        .ok_or_else(|| "a time between 1ms and 24h is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_free_of_contradictions() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn time_spans_read_as_people_write_them() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "s", "0s", "-1s", "1e30h", "2d", "NaN", "ä"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `snorkel completions`: the shell asks this program what fits, so that the names of targets are those of the moment.
+
+use std::ffi::OsStr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, ValueEnum};
+use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use snorkel_engines::Query;
+
+use crate::cli::Cli;
+use crate::commands::print;
+use crate::failure::Outcome;
+
+/// The variable by which the script that is printed calls back.
+const VARIABLE: &str = "SNORKEL_COMPLETE";
+/// Nobody waits longer for a tab key; an engine that is slower is left out.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Print the completion script of a shell; names of targets complete live
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  source <(snorkel completions bash)          in ~/.bashrc
+  snorkel completions zsh > ~/.zfunc/_snorkel with ~/.zfunc in fpath
+  snorkel completions fish > ~/.config/fish/completions/snorkel.fish")]
+pub(crate) struct Completions {
+    shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Completions {
+    /// Prints the script.
+    pub(crate) fn run(self) -> Outcome {
+        let shell: &dyn EnvCompleter = match self.shell {
+            Shell::Bash => &Bash,
+            Shell::Zsh => &Zsh,
+            Shell::Fish => &Fish,
+        };
+        let mut script = Vec::new();
+        shell.write_registration(VARIABLE, "snorkel", "snorkel", "snorkel", &mut script)?;
+        print(&String::from_utf8_lossy(&script))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Answers the shell's question and ends, if this is one.
+pub(crate) fn answer_if_asked() {
+    CompleteEnv::with_factory(Cli::command).var(VARIABLE).complete();
+}
+
+/// Completes the names of the targets that run now.
+pub(crate) fn targets() -> ArgValueCompleter {
+    ArgValueCompleter::new(candidates)
+}
+
+fn candidates(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let answer = snorkel_engines::list(&Query { timeout: PATIENCE, ..Query::default() });
+    let mut names: Vec<(String, String)> = Vec::new();
+    for container in answer.containers.iter().filter(|container| container.pid.is_some() || container.netns_path.is_some()) {
+        names.push((container.qualified(), container.status.clone()));
+        // The plain name is offered too, as long as it means just one.
+        names.push((container.short_name(), container.engine.to_string()));
+    }
+    let plain: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
+    names.retain(|(name, _)| name.starts_with(&*typed) && plain.iter().filter(|other| *other == name).count() == 1);
+    names.into_iter().map(|(name, help)| CompletionCandidate::new(name).help(Some(help.into()))).collect()
+}

@@ -1,0 +1,254 @@
+//! `snorkel exec`: the host's tools in a target's network.
+
+use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use snorkel_engines::{LabelFilter, SelectError, TargetSpec};
+use snorkel_netns::Error as NetnsError;
+use snorkel_netns::enter::{Dns, Kind, enter};
+use snorkel_topology::locate::{Located, locate};
+
+use crate::cli::Globals;
+use crate::commands::{completions, each, print, warn_all, warn_engines};
+use crate::entry::plan::{Plan, Wishes, plan};
+use crate::failure::{Failure, Outcome};
+use crate::render::text::printable;
+
+/// snorkel failed before the command was there to run.
+pub(crate) const FAILED: u8 = 125;
+/// The command is there but cannot be executed.
+const NOT_EXECUTABLE: u8 = 126;
+/// There is no such command.
+const NOT_FOUND: u8 = 127;
+
+/// Run a command of the host in a target's network; without one, your shell
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "snorkel exec [OPTIONS] TARGET [--] [CMD...]\n       snorkel exec [OPTIONS] --each TARGET... -- CMD...",
+    after_help = "Examples:
+  snorkel exec web                          your shell, in web's network
+  snorkel exec web -- ss -tlnp              one command
+  snorkel exec docker:web -- tcpdump -ni any port 80
+  snorkel exec --dns 10.0.0.53 web -- dig shop.example
+  sudo snorkel exec -u me web -- curl db    as yourself, with your PATH and HOME
+  snorkel exec --each web db -- ping -c1 gw in each of them
+  snorkel exec --each -l app=shop -- ss -s  in each with that label
+  snorkel exec --dry-run web -- ip a        what would be done, step by step
+
+The net, uts and ipc namespaces are joined; files and tools are the host's. Names resolve as in the target: its
+resolv.conf, hosts and search list lie over /etc for this one command, and what the command changes in /etc is gone
+with it. The status is the command's own; 125: snorkel failed before; 126: not executable; 127: not found."
+)]
+pub(crate) struct Exec {
+    /// Namespaces to join: net, uts, ipc; also pid, with care
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "net,uts,ipc")]
+    ns: Vec<Kind>,
+    /// Whose names: `container`, `engine`, `host`, or name servers by address
+    #[arg(long, value_name = "container|engine|host|IP,...", default_value = "container", value_parser = dns)]
+    dns: Dns,
+    /// Run as this user: a name, UID[:GID], or `me` for who called sudo
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Set a variable
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
+    env: Vec<(OsString, OsString)>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// Print what would be done, step by step, and the nearest nsenter line
+    #[arg(long)]
+    dry_run: bool,
+    /// Run the command in each of several targets
+    #[arg(long)]
+    each: bool,
+    /// With --each: in each running target with this label; may be repeated
+    #[arg(short, long, value_name = "KEY[=VALUE]", requires = "each")]
+    label: Vec<LabelFilter>,
+    /// With --each: one JSON object per target, with its status and output
+    #[arg(long, requires = "each")]
+    json: bool,
+    /// The target, then the command
+    #[arg(
+        value_name = "TARGET [--] CMD",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        add = completions::targets()
+    )]
+    words: Vec<OsString>,
+}
+
+impl Exec {
+    /// Enters the target and becomes the command, or runs it in each.
+    pub(crate) fn run(self, globals: &Globals) -> Outcome {
+        let failed = |failure: Failure| failure.code(FAILED);
+        if self.each {
+            let (targets, command) = split_each(self.words, !self.label.is_empty()).map_err(failed)?;
+            let options = each::Options { label: self.label, json: self.json, dry_run: self.dry_run };
+            let passed_on = each::passed_on(&self.ns, &self.dns, self.user.as_deref(), &self.env, self.workdir.as_deref());
+            return each::run(globals, targets, command, options, passed_on).map_err(failed);
+        }
+        let (target, command) = split(self.words).map_err(failed)?;
+        let located = find(globals, &target).map_err(failed)?;
+        warn_engines(&located.warnings);
+        let wishes = Wishes {
+            kinds_chosen: self.ns != [Kind::Net, Kind::Uts, Kind::Ipc],
+            kinds: self.ns,
+            dns: self.dns,
+            user: self.user,
+            env: self.env,
+            workdir: self.workdir,
+            command,
+        };
+        let name = located.name();
+        let plan = plan(located, wishes).map_err(failed)?;
+        if self.dry_run {
+            print(&dry_run(&name, &plan)).map_err(|e| failed(e.into()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        warn_all(&plan.warnings);
+        let Err(error) = enter(plan.steps, &mut |warning| warn_all(&[warning]));
+        Err(status_of(error, &name))
+    }
+}
+
+/// The one target that was typed, ready to be entered.
+pub(crate) fn find(globals: &Globals, target: &TargetSpec) -> Result<Located, Failure> {
+    locate(&globals.query(&[]), target).map_err(|error| {
+        let hint = match &error {
+            snorkel_topology::Error::Select(SelectError::NotFound { .. }) => Some("snorkel ls -a"),
+            _ => None,
+        };
+        let failure = Failure::from(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
+}
+
+/// The failure with the status that a shell would give.
+fn status_of(error: NetnsError, target: &str) -> Failure {
+    let code = match &error {
+        NetnsError::Exec { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
+        NetnsError::Exec { .. } => NOT_EXECUTABLE,
+        _ => FAILED,
+    };
+    let failure = Failure::from(error).code(code);
+    if code == NOT_FOUND {
+        return failure.hint(format!("the command is looked for on the host, not in {target}"));
+    }
+    failure
+}
+
+fn dry_run(name: &str, plan: &Plan) -> String {
+    let mut out = format!("into {}:\n", printable(name));
+    for (number, step) in plan.steps.iter().enumerate() {
+        out.push_str(&format!("  {}. {}\n", number + 1, printable(&step.to_string())));
+    }
+    for warning in &plan.warnings {
+        out.push_str(&format!("  warning: {}\n", printable(warning)));
+    }
+    out.push_str(&format!(
+        "the nearest nsenter line (names and /sys stay the host's, the PID is not checked):\n  {}\n",
+        printable(&plan.nsenter)
+    ));
+    out
+}
+
+/// `TARGET [--] [CMD...]`.
+fn split(words: Vec<OsString>) -> Result<(TargetSpec, Vec<OsString>), Failure> {
+    let mut words = words.into_iter();
+    let target = words.next().ok_or_else(|| Failure::new("a target is needed").hint("snorkel ls"))?;
+    let mut command: Vec<OsString> = words.collect();
+    if command.first().is_some_and(|word| word == "--") {
+        command.remove(0);
+    }
+    Ok((spec(&target)?, command))
+}
+
+/// `TARGET... -- CMD...`; with labels `[TARGET... --] CMD...`.
+fn split_each(words: Vec<OsString>, labelled: bool) -> Result<(Vec<TargetSpec>, Vec<OsString>), Failure> {
+    let (targets, command) = match words.iter().position(|word| word == "--") {
+        Some(at) => (words[..at].to_vec(), words[at + 1..].to_vec()),
+        None if labelled => (Vec::new(), words),
+        None => (words, Vec::new()),
+    };
+    if command.is_empty() {
+        return Err(Failure::new("--each needs a command").hint("snorkel exec --each web db -- ss -tln"));
+    }
+    if targets.is_empty() && !labelled {
+        return Err(Failure::new("--each needs targets or --label").hint("snorkel exec --each web db -- ss -tln"));
+    }
+    Ok((targets.iter().map(spec).collect::<Result<_, _>>()?, command))
+}
+
+fn spec(word: &OsString) -> Result<TargetSpec, Failure> {
+    let text = word
+        .to_str()
+        .ok_or_else(|| Failure::new(format!("the target {word:?} is not UTF-8, but every engine's names are")))?;
+    Ok(text.parse::<TargetSpec>()?)
+}
+
+fn dns(text: &str) -> Result<Dns, String> {
+    match text {
+        "container" => Ok(Dns::Container),
+        "engine" => Ok(Dns::Engine),
+        "host" => Ok(Dns::Host),
+        servers => {
+            let parse = |word: &str| {
+                word.parse::<IpAddr>().map_err(|_| {
+                    format!("'{word}' is neither `container`, `engine`, `host` nor the address of a name server")
+                })
+            };
+            Ok(Dns::Servers(servers.split(',').map(parse).collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+fn variable(text: OsString) -> Result<(OsString, OsString), String> {
+    let bytes = text.as_bytes();
+    match bytes.iter().position(|&b| b == b'=') {
+        Some(0) => Err("a variable has a name: KEY=VALUE".to_owned()),
+        Some(at) => Ok((OsStr::from_bytes(&bytes[..at]).to_owned(), OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
+        None if bytes.is_empty() => Err("a variable has a name: KEY=VALUE".to_owned()),
+        // As `docker exec -e KEY` does: the value that the caller has.
+        None => Ok((text.clone(), std::env::var_os(&text).unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn only_the_first_double_dash_is_ours() {
+        let (_, command) = split(words("web -- sh -c x -- y")).unwrap();
+        assert_eq!(command, words("sh -c x -- y"));
+        let (_, command) = split(words("web sh -- y")).unwrap();
+        assert_eq!(command, words("sh -- y"));
+    }
+
+    #[test]
+    fn each_takes_targets_up_to_the_double_dash() {
+        let (targets, command) = split_each(words("a b -- ls -- x"), false).unwrap();
+        assert_eq!((targets.len(), command), (2, words("ls -- x")));
+        assert_eq!(split_each(words("ss -s"), true).unwrap().1, words("ss -s"));
+        assert!(split_each(words("a b"), false).is_err());
+    }
+
+    #[test]
+    fn name_servers_are_addresses() {
+        assert_eq!(dns("10.0.0.53,fd00::1").map(|d| matches!(d, Dns::Servers(s) if s.len() == 2)), Ok(true));
+        assert!(dns("10.0.0.53,").is_err());
+        assert!(dns("contaner").unwrap_err().contains("neither"));
+    }
+}

@@ -1,0 +1,119 @@
+//! `snorkel ls`: who is there, and where each is plugged in.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use snorkel_engines::{Engine, LabelFilter, SelectError, TargetSpec};
+use snorkel_topology::{Snapshot, Survey, Surveyor};
+
+use crate::cli::Globals;
+use crate::commands::{completions, print, warn_snapshot};
+use crate::failure::{Failure, Outcome};
+use crate::render::snapshot::{Shape, is_running, listing};
+use crate::render::text::printable;
+
+/// List targets and where each is plugged in: one row a link, grouped by network namespace
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  snorkel ls                     everything that runs, over all engines
+  snorkel ls web db              these two
+  snorkel ls --engine docker -a  docker's, also the stopped ones
+  snorkel ls -l app=shop --json  for scripts; see docs/json.md
+  snorkel ls -q                  names only, one a line
+  snorkel ls --watch             stays, and redraws when something changes
+
+A (shared) link stands with the first target of its namespace. PEER is the link at the other end: on the host,
+or TARGET/LINK where it is in another namespace. NETNS `host` means that the target has no network of its own.")]
+pub(crate) struct Ls {
+    /// Only these
+    #[arg(value_name = "TARGET", add = completions::targets())]
+    targets: Vec<TargetSpec>,
+    /// Also what does not run
+    #[arg(short, long)]
+    all: bool,
+    /// Also kinds, hardware addresses, MTU, ids, images and loopbacks
+    #[arg(short, long)]
+    wide: bool,
+    /// Names only, one a line
+    #[arg(short, long, conflicts_with_all = ["json", "wide"])]
+    quiet: bool,
+    /// The whole snapshot as JSON (docs/json.md)
+    #[arg(long)]
+    json: bool,
+    /// Stay, and show it again whenever something changes
+    #[arg(long)]
+    watch: bool,
+    /// Ask only this engine; may be repeated
+    #[arg(short, long, value_name = "ENGINE")]
+    engine: Vec<Engine>,
+    /// Only targets with this label; may be repeated
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<LabelFilter>,
+}
+
+impl Ls {
+    /// Takes a snapshot, or one after the other, and prints it.
+    pub(crate) fn run(self, globals: &Globals) -> Outcome {
+        let mut query = globals.query(&self.engine);
+        query.labels = self.label.clone();
+        let mut surveyor = Surveyor::new(Survey { query: query.clone(), ..Survey::default() });
+        if self.watch {
+            return crate::commands::watch::run(&query, surveyor, |snapshot, terminal| {
+                self.watched(snapshot, globals, terminal)
+            });
+        }
+        let mut snapshot = surveyor.take()?;
+        self.narrow(&mut snapshot)?;
+        warn_snapshot(&snapshot);
+        print(&self.render(&snapshot, globals)?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Only what was asked for: these targets, or what runs.
+    fn narrow(&self, snapshot: &mut Snapshot) -> Result<(), Failure> {
+        if !self.targets.is_empty() {
+            let containers: Vec<_> = snapshot.targets.iter().map(|target| target.container.clone()).collect();
+            let mut wanted = Vec::new();
+            for spec in &self.targets {
+                wanted.push(match snorkel_engines::select(spec, &containers) {
+                    Ok(container) => container.qualified(),
+                    // To be entered it would have to run; to be listed it need not.
+                    Err(SelectError::Stopped { qualified, .. }) => qualified,
+                    Err(other) => return Err(other.into()),
+                });
+            }
+            snapshot.narrow(|target| wanted.contains(&target.name));
+        } else if !self.engine.is_empty() || !self.label.is_empty() {
+            snapshot.narrow(|target| self.all || is_running(target));
+        }
+        Ok(())
+    }
+
+    fn render(&self, snapshot: &Snapshot, globals: &Globals) -> Result<String, Failure> {
+        if self.json {
+            return Ok(format!("{}\n", serde_json::to_string_pretty(snapshot)?));
+        }
+        let shape = Shape { wide: self.wide, all: self.all || !self.targets.is_empty() };
+        if self.quiet {
+            let shown = snapshot.targets.iter().filter(|target| shape.all || is_running(target));
+            return Ok(shown.map(|target| format!("{}\n", printable(&target.name))).collect());
+        }
+        Ok(listing(snapshot, shape, globals.style()))
+    }
+
+    /// One look of the watch: on a terminal the screen is drawn anew, in a pipe a JSON line or a block follows.
+    fn watched(&self, mut snapshot: Snapshot, globals: &Globals, terminal: bool) -> Result<String, Failure> {
+        // A target that was asked for and is gone for the moment is an empty table, not the end of the watch.
+        if self.narrow(&mut snapshot).is_err() {
+            snapshot.targets.clear();
+        }
+        if self.json {
+            return Ok(format!("{}\n", serde_json::to_string(&snapshot)?));
+        }
+        let table = self.render(&snapshot, globals)?;
+        let warnings: String =
+            snapshot.warnings.iter().map(|line| format!("warning: {}\n", printable(line))).collect();
+        // Home, draw, clear what is left of the last picture: no flicker (ECMA-48 CUP, ED).
+        Ok(if terminal { format!("\x1b[H\x1b[2J{table}{warnings}") } else { format!("{table}\n") })
+    }
+}

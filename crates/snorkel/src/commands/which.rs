@@ -1,0 +1,84 @@
+//! `snorkel which`: whose is this link, address, namespace, process or port?
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use snorkel_topology::which::{Finding, Thing, which};
+use snorkel_topology::{SCHEMA, Survey, Surveyor};
+
+use crate::cli::Globals;
+use crate::commands::{print, warn_all, warn_snapshot};
+use crate::failure::{Failure, Outcome};
+use crate::render::which::finding;
+
+/// Say whose a link, index, address, namespace, process or port is
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  snorkel which veth2e7d114         a link on the host
+  snorkel which 17                  the host link of index 17, the namespace of that inode, or the process
+  snorkel which 172.17.0.2          an address; also 172.17.0.2/16, fd00::2
+  snorkel which 02:42:ac:11:00:02   a hardware address
+  snorkel which net:[4026532281]    a network namespace, as readlink /proc/PID/ns/net shows it
+  snorkel which 172.17.0.2:80       who listens there
+  snorkel which 127.0.0.1:8080      whose published port that is
+  snorkel which lab:switch/vethweb  a link in the network of a target
+
+Status 0 if all were found, 1 if one was not.")]
+pub(crate) struct Which {
+    /// A link, ifindex, IP or MAC address, namespace inode, PID, or ADDRESS:PORT
+    #[arg(required = true, value_name = "THING")]
+    things: Vec<String>,
+    /// One JSON object with an entry for each THING
+    #[arg(long)]
+    json: bool,
+}
+
+/// The JSON form of an answer.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    things: Vec<Answer<'a>>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    thing: &'a str,
+    found: Vec<Finding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Which {
+    /// Takes one snapshot and asks it everything.
+    pub(crate) fn run(self, globals: &Globals) -> Outcome {
+        // Reading a thing from text cannot fail: what is nothing else is a link's name.
+        let things: Vec<Thing> = self.things.iter().map(|t| t.parse().unwrap_or_else(|never| match never {})).collect();
+        let listeners = things.iter().any(|thing| matches!(thing, Thing::Socket(_)));
+        let survey = Survey { query: globals.query(&[]), listeners };
+        let snapshot = Surveyor::new(survey).take()?;
+        warn_snapshot(&snapshot);
+        let mut answers = Vec::new();
+        for (typed, thing) in self.things.iter().zip(&things) {
+            answers.push(match which(&snapshot, thing) {
+                Ok(found) => Answer { thing: typed, found, error: None },
+                Err(unknown) => Answer { thing: typed, found: Vec::new(), error: Some(unknown.to_string()) },
+            });
+        }
+        let unknown: Vec<String> = answers.iter().filter_map(|answer| answer.error.clone()).collect();
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string_pretty(&Report { schema: SCHEMA, things: answers })?))?;
+        } else {
+            let style = globals.style();
+            let blocks = answers.iter().flat_map(|answer| answer.found.iter().map(|f| finding(answer.thing, f, style)));
+            print(&blocks.collect::<Vec<_>>().join("\n"))?;
+        }
+        match unknown.split_last() {
+            None => Ok(ExitCode::SUCCESS),
+            Some((last, others)) => {
+                warn_all(others);
+                Err(Failure::new(last.clone()))
+            }
+        }
+    }
+}

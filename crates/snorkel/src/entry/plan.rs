@@ -1,0 +1,251 @@
+//! The plan of an entry: which namespaces, whose names, which user, which command.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use snorkel_engines::Engine;
+use snorkel_netns::enter::{Dns, EtcFile, Guest, Kind, Names, Refused, Rejected, Step, Subject, nsswitch_of_host, shell_word};
+use snorkel_netns::user::User;
+use snorkel_netns::caps;
+use snorkel_topology::locate::{Located, Place};
+
+use super::{invoker, shell};
+use crate::failure::Failure;
+
+/// What the user wants of an entry.
+#[derive(Debug)]
+pub(crate) struct Wishes {
+    /// Namespaces to join.
+    pub(crate) kinds: Vec<Kind>,
+    /// Whether they were named on the command line.
+    pub(crate) kinds_chosen: bool,
+    /// Where names come from.
+    pub(crate) dns: Dns,
+    /// `USER`, `UID[:GID]` or `me`.
+    pub(crate) user: Option<String>,
+    /// Variables to set.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Working directory.
+    pub(crate) workdir: Option<PathBuf>,
+    /// The command; empty for the shell.
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The steps, and what is worth saying about them.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// In the order in which they are taken.
+    pub(crate) steps: Vec<Step>,
+    /// The nearest line of nsenter(1).
+    pub(crate) nsenter: String,
+    /// What the user should know before.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Makes the plan. Reads the container's files; changes nothing.
+pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
+    let name = located.name();
+    let mut warnings = Vec::new();
+    let kinds = kinds(&located, &wishes, &name, &mut warnings)?;
+    let (who, capabilities, path) = user(wishes.user.as_deref())?;
+    let files = etc_files(&located, &wishes.dns, &name, &mut warnings)?;
+    let has_etc = !files.is_empty();
+
+    let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    if let Some(user) = &who {
+        set(&mut env, "HOME", &user.home);
+        set(&mut env, "SHELL", &user.shell);
+        if let Some(name) = &user.name {
+            set(&mut env, "USER", name);
+            set(&mut env, "LOGNAME", name);
+        }
+    }
+    if let Some(path) = path {
+        set(&mut env, "PATH", path);
+    }
+    set(&mut env, "SNORKEL_TARGET", &name);
+    let mut files = files;
+    let command = if wishes.command.is_empty() {
+        let shell_path = env.iter().find(|(key, _)| key == "SHELL").map(|(_, value)| value.clone());
+        let shell_path = shell_path.filter(|path| !path.is_empty()).unwrap_or_else(|| "/bin/sh".into());
+        let shell = shell::shell(&shell_path, &name, has_etc);
+        files.extend(shell.files);
+        shell.env.into_iter().for_each(|(key, value)| set(&mut env, key, value));
+        shell.command
+    } else {
+        wishes.command
+    };
+    wishes.env.into_iter().for_each(|(key, value)| set(&mut env, key, value));
+
+    let nsenter = nsenter(&located, &kinds, &command);
+    let subject = match located.place {
+        Place::Process(process) => Subject::Process(process),
+        Place::Netns(netns, path) => Subject::Netns(netns, path),
+    };
+    let forks = kinds.contains(&Kind::Pid);
+    let mut steps = vec![Step::Join(subject, kinds), Step::PrivateMounts];
+    if has_etc {
+        steps.push(Step::Etc { files, mask_sockets: wishes.dns != Dns::Host });
+    }
+    steps.push(Step::Sys);
+    if forks {
+        steps.push(Step::Fork);
+    }
+    steps.extend(wishes.workdir.map(Step::Directory));
+    steps.extend(who.map(|user| Step::Become(user, capabilities)));
+    steps.push(Step::Exec { command, env });
+    Ok(Plan { steps, nsenter, warnings })
+}
+
+fn set(env: &mut Vec<(OsString, OsString)>, key: impl Into<OsString>, value: impl Into<OsString>) {
+    let key = key.into();
+    env.retain(|(other, _)| *other != key);
+    env.push((key, value.into()));
+}
+
+/// Which namespaces are joined: those asked for, as far as the target has them, and the user namespace where without it
+/// the others would be refused.
+fn kinds(located: &Located, wishes: &Wishes, name: &str, warnings: &mut Vec<String>) -> Result<Vec<Kind>, Failure> {
+    let mut kinds = wishes.kinds.clone();
+    if matches!(located.place, Place::Netns(..)) {
+        if wishes.kinds_chosen && kinds != [Kind::Net] {
+            return Err(Failure::new(format!(
+                "{name} is a network namespace without a process: there is only its net namespace to join"
+            ))
+            .hint("--ns net"));
+        }
+        return Ok(vec![Kind::Net]);
+    }
+    if kinds.contains(&Kind::Pid) {
+        warnings.push(format!(
+            "--ns pid: processes of {name} can reach the host's files through /proc/PID/root of this command, if they \
+             may trace it; use it only with containers you trust"
+        ));
+    }
+    if !caps::has(caps::number::SYS_ADMIN) && !kinds.contains(&Kind::User) {
+        // One's own rootless container: its user namespace is owned by the same user, and entering it gives the rights.
+        kinds.push(Kind::User);
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    Ok(kinds)
+}
+
+/// Whom the command runs as, the capabilities that survive, and the PATH that comes with it.
+fn user(spec: Option<&str>) -> Result<(Option<User>, Vec<u32>, Option<OsString>), Failure> {
+    match spec {
+        None => Ok((None, Vec::new(), None)),
+        Some("me") => {
+            let invoker::Invoker { user, path } = invoker::invoker()?;
+            if user.uid == rustix::process::geteuid().as_raw() {
+                return Ok((None, Vec::new(), None));
+            }
+            Ok((Some(user), vec![caps::number::NET_ADMIN, caps::number::NET_RAW], path))
+        }
+        Some(spec) => match User::find(spec)? {
+            Some(user) => Ok((Some(user), Vec::new(), None)),
+            None => Err(Failure::new(format!("the host has no user '{spec}'"))
+                .hint("a name of /etc/passwd, a number, or `me` for who called sudo")),
+        },
+    }
+}
+
+/// The files that are laid over /etc; none if names are to resolve as on the host.
+fn etc_files(
+    located: &Located,
+    dns: &Dns,
+    name: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<EtcFile>, Failure> {
+    let (names, rejected) = match (&located.place, dns) {
+        (_, Dns::Host) => return Ok(Vec::new()),
+        (Place::Netns(_, path), dns) => return named_netns_files(located, path, dns),
+        (Place::Process(process), _) => match Guest::of(process) {
+            Ok(guest) => Names::of_container(&guest),
+            // podman#17081: not even root may look into a FUSE root of another user.
+            Err(e) => {
+                warnings.push(format!("the files of {name} cannot be read ({e}): names do not resolve as in it"));
+                Names::without_container()
+            }
+        },
+    };
+    let names = match dns {
+        Dns::Servers(servers) => names.with_servers(servers),
+        Dns::Engine => engine_names(located, names, name)?,
+        _ => names,
+    };
+    for Rejected { path, why } in rejected {
+        let replaced = path == "etc/resolv.conf" && matches!(dns, Dns::Servers(_) | Dns::Engine);
+        if !replaced {
+            warnings.push(rejection(name, path, why));
+        }
+    }
+    Ok(names.into_files())
+}
+
+fn rejection(name: &str, path: &str, why: Refused) -> String {
+    let lost = match path {
+        "etc/resolv.conf" => "no name server is asked; choose one with --dns engine, --dns host or --dns ADDRESS",
+        _ => "it is left out",
+    };
+    format!("/{path} of {name} is not used: {why}; {lost}")
+}
+
+/// The resolver configuration that the engine keeps on the host's side.
+fn engine_names(located: &Located, names: Names, name: &str) -> Result<Names, Failure> {
+    let Some(path) = &located.container.resolv_conf else {
+        return Err(Failure::new(format!(
+            "--dns engine: {} keeps no resolver configuration for {name}",
+            located.container.engine
+        ))
+        .hint("--dns container, --dns host or --dns ADDRESS"));
+    };
+    names.with_resolv_conf_of(path).map_err(|why| {
+        Failure::new(format!("--dns engine: {} of {name} is not used: {why}", path.display()))
+    })
+}
+
+/// `/etc/netns/NAME/*`, as `ip netns exec` has it (ip-netns(8)); without that folder the host's files hold.
+fn named_netns_files(located: &Located, path: &Path, dns: &Dns) -> Result<Vec<EtcFile>, Failure> {
+    let name = path.file_name().unwrap_or_default();
+    let dir = Path::new("/etc/netns").join(name);
+    let mut files: Vec<EtcFile> = Vec::new();
+    if located.container.engine == Engine::Netns {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_symlink()) {
+                let content = std::fs::read(entry.path())?;
+                files.push(EtcFile { path: entry.file_name().into(), content });
+            }
+        }
+    }
+    if let Dns::Servers(servers) = dns {
+        files.retain(|file| file.path != Path::new("resolv.conf"));
+        files.push(EtcFile { path: "resolv.conf".into(), content: servers_only(servers) });
+    }
+    if files.iter().any(|file| file.path == Path::new("resolv.conf"))
+        && !files.iter().any(|file| file.path == Path::new("nsswitch.conf"))
+    {
+        files.push(EtcFile { path: "nsswitch.conf".into(), content: nsswitch_of_host(None) });
+    }
+    Ok(files)
+}
+
+fn servers_only(servers: &[IpAddr]) -> Vec<u8> {
+    servers.iter().flat_map(|server| format!("nameserver {server}\n").into_bytes()).collect()
+}
+
+/// The nearest line that nsenter understands; it leaves names, /sys and the check of the PID out.
+fn nsenter(located: &Located, kinds: &[Kind], command: &[OsString]) -> String {
+    let mut words = vec!["nsenter".to_owned()];
+    match &located.place {
+        Place::Process(process) => {
+            words.push(format!("--target={}", process.pid()));
+            words.extend(kinds.iter().map(|kind| format!("--{}", kind.word())));
+        }
+        Place::Netns(_, path) => words.push(format!("--net={}", shell_word(&path.to_string_lossy()))),
+    }
+    words.push("--".to_owned());
+    words.extend(command.iter().map(|word| shell_word(&word.to_string_lossy())));
+    words.join(" ")
+}

@@ -1,0 +1,100 @@
+//! How a command ends that could not do what it was asked: one line, the chain of causes, what to do next.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use snorkel_netns::caps;
+
+use crate::render::text::printable;
+
+/// The result of a command: its exit status, or why it failed.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+/// Why a command failed, and the exit status that says so.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: Box<dyn Error>,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// A failure with a message of its own.
+    pub(crate) fn new(message: impl Into<String>) -> Failure {
+        Failure { error: message.into().into(), hint: None, code: 1 }
+    }
+
+    /// What the user can do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With another exit status than 1.
+    pub(crate) fn code(mut self, code: u8) -> Failure {
+        self.code = code;
+        self
+    }
+
+    /// Prints it and gives the exit status. A reader that went away is a quiet end, as with SIGPIPE.
+    pub(crate) fn print(self) -> ExitCode {
+        if is_broken_pipe(self.error.as_ref()) {
+            return ExitCode::from(141);
+        }
+        let mut lines = format!("snorkel: {}\n", printable(&self.error.to_string()));
+        let mut shown = self.error.to_string();
+        let mut cause = self.error.source();
+        while let Some(inner) = cause {
+            let text = inner.to_string();
+            // Some libraries repeat the cause in their own line.
+            if !shown.contains(&text) {
+                lines.push_str(&format!("  because: {}\n", printable(&text)));
+            }
+            shown = text;
+            cause = inner.source();
+        }
+        let hint = self.hint.or_else(|| hint_of(self.error.as_ref()));
+        if let Some(hint) = hint {
+            lines.push_str(&format!("  try: {}\n", printable(&hint)));
+        }
+        // With stderr gone there is nobody to tell.
+        let _ = io::stderr().write_all(lines.as_bytes());
+        ExitCode::from(self.code)
+    }
+}
+
+impl<E: Into<Box<dyn Error>>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure { error: error.into(), hint: None, code: 1 }
+    }
+}
+
+/// The chain of an error, the error itself first.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// The capability that is missing, if it is for want of one that the kernel refused.
+fn hint_of(error: &(dyn Error + 'static)) -> Option<String> {
+    let refused = chain(error)
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied));
+    if !refused {
+        return None;
+    }
+    let missing: Vec<&str> = [
+        (caps::number::SYS_ADMIN, "CAP_SYS_ADMIN (to join namespaces)"),
+        (caps::number::SYS_PTRACE, "CAP_SYS_PTRACE (to open other users' processes)"),
+        (caps::number::NET_ADMIN, "CAP_NET_ADMIN (to read and change links)"),
+    ]
+    .into_iter()
+    .filter(|(number, _)| !caps::has(*number))
+    .map(|(_, words)| words)
+    .collect();
+    (!missing.is_empty())
+        .then(|| format!("run it with sudo; this process lacks {}; `snorkel ls` shows what it may without", missing.join(", ")))
+}

@@ -1,0 +1,7 @@
+//! What is printed, made of the same values that `--json` prints.
+
+pub(crate) mod snapshot;
+pub(crate) mod style;
+pub(crate) mod table;
+pub(crate) mod text;
+pub(crate) mod which;

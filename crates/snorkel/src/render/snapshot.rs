@@ -1,0 +1,170 @@
+//! The listing: one row a link, the targets that share a namespace one below the other.
+
+use snorkel_engines::State;
+use snorkel_netns::NetnsId;
+use snorkel_topology::{Link, Namespace, Snapshot, Target};
+
+use super::style::{Style, Tone};
+use super::table::{Cell, table};
+
+/// How much of it is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Shape {
+    /// Also ids, hardware addresses, MTU, loopbacks and every address.
+    pub(crate) wide: bool,
+    /// Also what does not run.
+    pub(crate) all: bool,
+}
+
+const NARROW: [&str; 9] = ["NAME", "ENGINE", "PID", "NETNS", "LINK", "ADDRESS", "PEER", "BRIDGE", "STATE"];
+const WIDE: [&str; 14] = [
+    "NAME", "ENGINE", "PID", "NETNS", "LINK", "ADDRESS", "PEER", "BRIDGE", "STATE", "KIND", "MAC", "MTU", "ID", "IMAGE",
+];
+
+/// The targets of the snapshot as a table.
+pub(crate) fn listing(snapshot: &Snapshot, shape: Shape, style: Style) -> String {
+    let mut rows = Vec::new();
+    for (netns, targets) in groups(snapshot, shape.all) {
+        let namespace = netns.and_then(|id| snapshot.namespace(id));
+        for (place, target) in targets.into_iter().enumerate() {
+            rows.extend(rows_of(target, namespace, place, shape));
+        }
+    }
+    let header: &[&str] = if shape.wide { &WIDE } else { &NARROW };
+    table(header, &rows, style)
+}
+
+/// The targets that are shown, those of one namespace together, each group where its first target stands.
+fn groups(snapshot: &Snapshot, all: bool) -> Vec<(Option<NetnsId>, Vec<&Target>)> {
+    let mut groups: Vec<(Option<NetnsId>, Vec<&Target>)> = Vec::new();
+    for target in snapshot.targets.iter().filter(|target| all || is_running(target)) {
+        let shared = groups.iter_mut().find(|(netns, _)| netns.is_some() && *netns == target.netns);
+        match shared {
+            Some((_, targets)) => targets.push(target),
+            None => groups.push((target.netns, vec![target])),
+        }
+    }
+    groups
+}
+
+/// Whether there is something to work in.
+pub(crate) fn is_running(target: &Target) -> bool {
+    matches!(target.container.state, State::Running | State::Paused)
+}
+
+fn rows_of(
+    target: &Target,
+    namespace: Option<&Namespace>,
+    place: usize,
+    shape: Shape,
+) -> Vec<Vec<Cell>> {
+    let container = &target.container;
+    let netns = match (namespace, target.host) {
+        (_, true) => Cell::new("host").tone(Tone::Doubtful),
+        (Some(namespace), _) => Cell::new(namespace.id.inode.to_string()),
+        (None, _) => Cell::new("-"),
+    };
+    let head = [
+        Cell::new(short(target)),
+        Cell::new(container.engine.to_string()),
+        Cell::new(container.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
+        netns,
+    ];
+    let tail = [
+        Cell::new(container.id.get(..12).unwrap_or(&container.id)),
+        Cell::new(container.image.as_deref().unwrap_or("-")),
+    ];
+    let with = |link: [Cell; 5], extra: [Cell; 3], first: bool| {
+        let mut row: Vec<Cell> = if first { head.to_vec() } else { vec![Cell::default(); head.len()] };
+        row.extend(link);
+        if shape.wide {
+            row.extend(extra);
+            row.extend(if first { tail.to_vec() } else { vec![Cell::default(); tail.len()] });
+        }
+        row
+    };
+    let dash = || Cell::new("-");
+    let alone = |link: Cell| {
+        let state = state_without_link(target);
+        vec![with([link, dash(), dash(), dash(), state], [dash(), dash(), dash()], true)]
+    };
+    let Some(namespace) = namespace.filter(|_| !target.host) else { return alone(dash()) };
+    if let Some(error) = &namespace.error {
+        return alone(Cell::new(format!("? {error}")).tone(Tone::Bad));
+    }
+    if place > 0 {
+        return alone(Cell::new("(shared)").tone(Tone::Faint));
+    }
+    let only_loopback = snorkel_topology::is_loopback_only(namespace);
+    let links: Vec<&Link> =
+        namespace.links.iter().filter(|link| shape.wide || only_loopback || !link.loopback).collect();
+    if links.is_empty() {
+        return alone(dash());
+    }
+    let row = |(number, link): (usize, &&Link)| {
+        let extra = [
+            Cell::new(link.kind.as_deref().unwrap_or("-")),
+            link.mac.as_ref().map_or_else(dash, |mac| Cell::new(mac.to_string())),
+            Cell::new(link.mtu.to_string()),
+        ];
+        let cells = [
+            Cell::new(&link.name),
+            Cell::new(addresses(link, shape.wide)),
+            Cell::new(peer(link)),
+            Cell::new(bridge(link)),
+            state(target, link),
+        ];
+        with(cells, extra, number == 0)
+    };
+    links.iter().enumerate().map(row).collect()
+}
+
+/// The name without the engine, which has a column of its own.
+fn short(target: &Target) -> String {
+    target.container.short_name()
+}
+
+/// The first address of each family; all of them in the wide form.
+fn addresses(link: &Link, wide: bool) -> String {
+    let global = |address: &&snorkel_topology::Address| {
+        wide || !matches!(address.address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local())
+    };
+    let shown: Vec<String> =
+        link.addresses.iter().filter(global).map(|a| format!("{}/{}", a.address, a.prefix)).collect();
+    if shown.is_empty() { "-".to_owned() } else { shown.join(",") }
+}
+
+/// The host link at the other end, with its namespace's name where that is not the host.
+fn peer(link: &Link) -> String {
+    match link.peer.as_ref().map(|peer| &peer.link).or(link.lower.as_ref()) {
+        None => "-".to_owned(),
+        Some(other) if other.of == "host" => other.name.clone(),
+        Some(other) => format!("{}/{}", other.of, other.name),
+    }
+}
+
+/// The bridge at the other end, or the one that the link itself is a port of.
+fn bridge(link: &Link) -> String {
+    let bridge = link.peer.as_ref().and_then(|peer| peer.bridge.as_ref()).or(link.master.as_ref());
+    bridge.map_or_else(|| "-".to_owned(), |bridge| bridge.name.clone())
+}
+
+fn state(target: &Target, link: &Link) -> Cell {
+    let (word, tone) = match (link.up, link.carrier) {
+        (true, true) => ("up", Tone::Good),
+        (true, false) => ("no-carrier", Tone::Bad),
+        (false, _) => ("down", Tone::Bad),
+    };
+    match target.container.state {
+        State::Paused => Cell::new(format!("{word}, paused")).tone(Tone::Doubtful),
+        _ => Cell::new(word).tone(tone),
+    }
+}
+
+fn state_without_link(target: &Target) -> Cell {
+    match target.container.state {
+        State::Running => Cell::new("running").tone(Tone::Good),
+        State::Paused => Cell::new("paused").tone(Tone::Doubtful),
+        _ => Cell::new(&target.container.status).tone(Tone::Faint),
+    }
+}

@@ -1,0 +1,122 @@
+//! What the tests of the binary share: running it, and looking at what it leaves.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use snorkel_lab::{LabSpec, Scoped};
+
+pub(crate) const SNORKEL: &str = env!("CARGO_BIN_EXE_snorkel");
+
+/// `snorkel` with these words, as a user types them. No engine of this machine is asked: only labs are wanted here.
+pub(crate) fn snorkel<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(SNORKEL);
+    command.args(words).env_remove("SUDO_UID").env_remove("NO_COLOR");
+    command
+}
+
+/// What a run printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) status: i32,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        use std::os::unix::process::ExitStatusExt;
+        Ran {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+        }
+    }
+}
+
+/// Runs it to its end.
+#[track_caller]
+pub(crate) fn run<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Ran {
+    snorkel(words).output().expect("the binary under test can be run").into()
+}
+
+/// Runs it to its end, which must be a good one; gives what it printed.
+#[track_caller]
+pub(crate) fn good<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
+    let ran = run(words);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    ran.stdout
+}
+
+/// A lab whose holder is the binary under test; gone at the end of the test.
+#[track_caller]
+pub(crate) fn lab(spec: LabSpec) -> Scoped {
+    let spec = LabSpec { holder_exe: Some(PathBuf::from(SNORKEL)), ..spec };
+    Scoped::up(spec).expect("a lab can be made; this needs root")
+}
+
+/// A node's target: `lab:NAME/node`.
+pub(crate) fn target(lab: &Scoped, node: &str) -> String {
+    format!("lab:{}/{node}", lab.name)
+}
+
+/// Everything below a directory: path, kind, mode, content.
+pub(crate) fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut seen = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+            use std::os::unix::fs::MetadataExt;
+            let what = if meta.is_dir() {
+                dirs.push(path.clone());
+                format!("dir {:o}", meta.mode())
+            } else if meta.is_symlink() {
+                format!("link {:?}", fs::read_link(&path))
+            } else {
+                format!("file {:o} {} {:?}", meta.mode(), meta.ino(), fs::read(&path))
+            };
+            seen.insert(path, what);
+        }
+    }
+    seen
+}
+
+/// What must not change by anything that is done here: the host's /etc, mounts and links.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    etc: BTreeMap<PathBuf, String>,
+    mounts: String,
+    links: Vec<PathBuf>,
+}
+
+impl Host {
+    /// As it is now.
+    pub(crate) fn now() -> Host {
+        let mut links: Vec<PathBuf> =
+            fs::read_dir("/sys/class/net").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        links.sort();
+        Host {
+            etc: tree(Path::new("/etc")),
+            mounts: fs::read_to_string("/proc/self/mountinfo").expect("the mount table can be read"),
+            links,
+        }
+    }
+
+    /// Fails with what differs.
+    #[track_caller]
+    pub(crate) fn assert_unchanged(&self) {
+        let now = Host::now();
+        for (path, what) in &self.etc {
+            assert_eq!(Some(what), now.etc.get(path), "{} has changed", path.display());
+        }
+        assert_eq!(self.etc.len(), now.etc.len(), "a file has come into /etc");
+        assert_eq!(self.mounts, now.mounts);
+        assert_eq!(self.links, now.links);
+    }
+}

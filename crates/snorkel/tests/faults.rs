@@ -1,0 +1,282 @@
+//! Engines that lie, hang or break, processes that end, users without rights: a clear word, never a wrong container.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use common::{Ran, SNORKEL, lab, run, snorkel, target};
+use snorkel_lab::LabSpec;
+
+/// The id that the fake engine's container has.
+const ID: &str = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeed";
+
+/// A Docker that answers what the test wants, on a socket of its own, until the test ends.
+struct Fake {
+    dir: tempfile::TempDir,
+}
+
+impl Fake {
+    fn new(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> Fake {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
+        std::thread::spawn(move || {
+            // Connections that are not answered stay open: that is what a hanging engine is like.
+            let mut hanging = Vec::new();
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                while let Some(path) = request(&stream) {
+                    match answer(&path) {
+                        Some(bytes) => {
+                            if stream.write_all(&bytes).is_err() {
+                                break;
+                            }
+                        }
+                        None => {
+                            hanging.push(stream.try_clone().unwrap());
+                            break;
+                        }
+                    }
+                }
+            }
+        });
+        Fake { dir }
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}", self.dir.path().join("docker.sock").display())
+    }
+
+    #[track_caller]
+    fn run(&self, words: &[&str]) -> Ran {
+        snorkel(words).env("DOCKER_HOST", self.host()).output().unwrap().into()
+    }
+}
+
+/// Reads one request's head; its path.
+fn request(stream: &UnixStream) -> Option<String> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next()?.ok()?;
+    lines.find(|line| line.as_ref().is_ok_and(String::is_empty))?.ok()?;
+    first.split(' ').nth(1).map(str::to_owned)
+}
+
+fn http(status: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+/// A Docker that knows one container, `web`, and says that it is this process.
+fn docker_with(pid: impl Fn(u32) -> u32 + Send + 'static) -> Fake {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    Fake::new(move |path| {
+        let container = |pid: u32| {
+            format!(
+                r#"{{"Id":"{ID}","Name":"/web","State":{{"Status":"running","Running":true,"Pid":{pid}}},"Config":{{"Labels":{{}}}},"HostConfig":{{"NetworkMode":"bridge"}}}}"#
+            )
+        };
+        Some(if path.contains("/containers/json") {
+            http("200 OK", &format!(r#"[{{"Id":"{ID}","Names":["/web"],"State":"running","Status":"Up 2 hours","Labels":{{}}}}]"#))
+        } else if path.contains("/containers/web/") || path.contains(ID) {
+            let time = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            http("200 OK", &container(pid(time)))
+        } else {
+            http("404 Not Found", r#"{"message":"No such container"}"#)
+        })
+    })
+}
+
+/// A process that ends when it is dropped.
+struct Bystander(Child);
+
+impl Bystander {
+    fn new() -> Bystander {
+        Bystander(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_process_that_the_engine_does_not_confirm_is_not_entered() {
+    // The PID was the container's when it was asked for; by the time it is opened it is somebody else's.
+    let stranger = Bystander::new();
+    let (first, second) = (stranger.0.id(), std::process::id());
+    let docker = docker_with(move |time| if time == 0 { first } else { second });
+    let ran = docker.run(&["exec", "docker:web", "--", "echo", "entered"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (125, ""), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("process {first} does not belong to docker:web")), "{ran:?}");
+}
+
+#[test]
+fn a_process_outside_the_containers_cgroup_is_entered_only_if_the_engine_says_so_twice() {
+    let process = Bystander::new();
+    let pid = process.0.id();
+    let docker = docker_with(move |_| pid);
+    let ran = docker.run(&["exec", "docker:web", "--", "echo", "entered"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "entered\n"), "{ran:?}");
+}
+
+#[test]
+fn a_container_that_ended_between_look_up_and_entry_is_said_to_have_ended() {
+    let mut process = Bystander::new();
+    let pid = process.0.id();
+    process.0.kill().unwrap();
+    process.0.wait().unwrap();
+    let docker = docker_with(move |_| pid);
+    let ran = docker.run(&["exec", "docker:web", "--", "true"]);
+    assert_eq!(ran.status, 125, "{ran:?}");
+    assert!(ran.stderr.contains("docker:web ended while it was being looked up"), "{ran:?}");
+    let ran = docker.run(&["ls"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.stderr.contains(&format!("process {pid} is gone")), "{ran:?}");
+}
+
+#[test]
+fn a_broken_engine_is_named_and_the_others_still_answer() {
+    let lab = lab(LabSpec::default());
+    let web = target(&lab, "web");
+    let cases: [(&str, fn(&str) -> Option<Vec<u8>>, &str); 5] = [
+        ("garbage", |_| Some(b"\x00\xffgarbage\r\n\r\n".to_vec()), "docker"),
+        ("HTTP 500", |_| Some(http("500 Internal Server Error", r#"{"message":"the disk is on fire"}"#)), "the disk is on fire"),
+        ("no JSON", |_| Some(http("200 OK", "<html>")), "docker"),
+        ("half an answer", |_| Some(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{".to_vec()), "docker"),
+        ("silence", |_| None, "docker"),
+    ];
+    for (what, answer, word) in cases {
+        let docker = Fake::new(answer);
+        let ran = docker.run(&["--timeout", "300ms", "ls", "-q"]);
+        assert_eq!(ran.status, 0, "{what}: {ran:?}");
+        assert!(ran.stdout.lines().any(|line| line == web), "{what}: {ran:?}");
+        let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("docker.sock")).collect();
+        assert!(!warnings.is_empty() && warnings.iter().all(|w| w.starts_with("snorkel: warning: ")), "{what}: {ran:?}");
+        assert!(ran.stderr.contains(word), "{what}: {ran:?}");
+        // A target of another engine is entered all the same.
+        let ran = docker.run(&["--timeout", "300ms", "exec", &web, "--", "hostname"]);
+        assert_eq!((ran.status, ran.stdout.as_str()), (0, "web\n"), "{what}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_dead_socket_is_a_warning_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("docker.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let ran: Ran = snorkel(["ls"]).env("DOCKER_HOST", format!("unix://{}", path.display())).output().unwrap().into();
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.stderr.contains("docker.sock") && !ran.stderr.contains("panic"), "{ran:?}");
+}
+
+#[test]
+fn names_with_shell_syntax_and_control_characters_stay_names() {
+    let process = Bystander::new();
+    let pid = process.0.id();
+    let evil = r#"$(touch /tmp/snorkel-pwned);`id`\u001b[2J\u202e'"#;
+    let docker = Fake::new(move |path| {
+        let state = format!(r#""State":{{"Status":"running","Running":true,"Pid":{pid}}}"#);
+        Some(if path.contains("/containers/json") {
+            http("200 OK", &format!(r#"[{{"Id":"{ID}","Names":["/{evil}"],"State":"running","Status":"Up","Labels":{{"a\u001b[2J":"\ud800"}}}}]"#))
+        } else {
+            http("200 OK", &format!(r#"{{"Id":"{ID}","Name":"/{evil}",{state},"Config":{{}},"HostConfig":{{}}}}"#))
+        })
+    });
+    let _ = std::fs::remove_file("/tmp/snorkel-pwned");
+    for words in [&["ls"][..], &["ls", "-q"], &["ls", "--wide"], &["exec", "--dry-run", ID, "--", "true"], &["exec", ID, "--", "sh", "-c", "echo $SNORKEL_TARGET"]] {
+        let ran = docker.run(words);
+        let printed = if words[0] == "exec" && words[1] == ID { String::new() } else { ran.stdout.clone() };
+        assert!(!printed.contains('\u{1b}') && !printed.contains('\u{202e}'), "{words:?}: {ran:?}");
+        assert!(!ran.stderr.contains('\u{1b}'), "{words:?}: {ran:?}");
+    }
+    assert!(!std::path::Path::new("/tmp/snorkel-pwned").exists());
+}
+
+#[test]
+fn sigint_ends_it_at_once_while_an_engine_hangs() {
+    use std::os::unix::process::ExitStatusExt;
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let docker = Fake::new(move |_| {
+        let _ = asked.send(());
+        None
+    });
+    for words in [&["ls"][..], &["which", "lo"], &["exec", "docker:web", "--", "true"], &["ls", "--watch"]] {
+        let mut child = snorkel(["--timeout", "1h"].iter().chain(words))
+            .env("DOCKER_HOST", docker.host())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        was_asked.recv().unwrap();
+        // SAFETY: signals a child of this test that has not been reaped.
+        unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGINT), "{words:?}");
+    }
+}
+
+/// The binary where everybody may execute it, and a run of it as nobody.
+fn as_nobody(dir: &tempfile::TempDir, words: &[&str]) -> Ran {
+    let copy: PathBuf = dir.path().join("snorkel");
+    if !copy.exists() {
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::copy(SNORKEL, &copy).unwrap();
+    }
+    Command::new(copy).args(words).uid(65534).gid(65534).env_remove("SUDO_UID").output().unwrap().into()
+}
+
+#[test]
+fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
+    let lab = lab(LabSpec::default());
+    let pid = lab.node("web").unwrap().pid.unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let ran = as_nobody(&dir, &["exec", &format!("pid:{pid}"), "--", "true"]);
+    assert_eq!(ran.status, 125, "{ran:?}");
+    assert!(ran.stderr.contains("CAP_SYS_ADMIN") && ran.stderr.contains("sudo"), "{ran:?}");
+    let ran = as_nobody(&dir, &["ls", "--wide"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.stderr.contains("CAP_SYS_PTRACE"), "{ran:?}");
+    let ran = as_nobody(&dir, &["which", "lo"]);
+    assert!(ran.stdout.contains("the host itself"), "{ran:?}");
+    let ran = as_nobody(&dir, &["lab", "up", "of-nobody"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains("CAP_SYS_ADMIN"), "{ran:?}");
+    let ran = as_nobody(&dir, &["doctor"]);
+    assert!(ran.status == 1 && ran.stdout.contains("MISSING"), "{ran:?}");
+    assert_eq!(as_nobody(&dir, &["--version"]).status, 0);
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_answered_with_what_to_type() {
+    for (words, status, word) in [
+        (&["lss"][..], 125, "snorkel ls"),
+        (&["ls", "--engine", "dokcer"], 2, "docker"),
+        (&["which"], 2, "THING"),
+        (&["--timeout", "soon", "ls"], 2, "timeout"),
+        (&["exec", "--ns", "mnt", "x", "--", "y"], 125, "host's tools"),
+        (&["exec", "--each", "x"], 125, "needs a command"),
+        (&["exec", "pid:x", "--", "true"], 125, "pid"),
+        (&["lab", "down", "no-such-lab"], 1, "snorkel lab ls"),
+        (&["completions", "tcsh"], 2, "bash"),
+    ] {
+        let ran = run(words);
+        assert_eq!(ran.status, status, "{words:?}: {ran:?}");
+        assert!(ran.stderr.contains(word) && !ran.stderr.contains("panic"), "{words:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error_and_not_a_panic() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = snorkel(["ls"]).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(said.contains("No space left") && !said.contains("panic"), "{said}");
+}
