@@ -114,9 +114,8 @@ impl Netns {
             };
             all.iter().map(cookie).collect()
         };
-        on_thread("visit network namespaces", visit).unwrap_or_else(|_| {
-            all.iter().map(|netns| NetnsId { inode: netns.inode, cookie: 0 }).collect()
-        })
+        on_thread("visit network namespaces", visit)
+            .unwrap_or_else(|_| all.iter().map(|netns| NetnsId { inode: netns.inode, cookie: 0 }).collect())
     }
 
     /// Runs `inside` in this namespace, on a thread of its own that ends with it; the caller's thread never moves.

@@ -50,7 +50,8 @@ fn again(machine: &Machine, what: &str, words: &[&str]) {
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = machine.command(program);
     command.args(["--inside", what]).args(words).env("SNORKEL_BENCH_BINARY", snorkel());
-    let status = command.stdout(Stdio::inherit()).stderr(Stdio::inherit()).status().expect("it can be run again");
+    let status =
+        command.stdout(Stdio::inherit()).stderr(Stdio::inherit()).status().expect("it can be run again");
     assert!(status.success(), "the bench of {what} failed");
 }
 
@@ -59,7 +60,8 @@ fn inside(what: &str, words: &[String]) {
     match what {
         "exec" => {
             let (name, pid) = (&words[0], &words[1]);
-            let recipe = format!("nsenter -t $(docker inspect -f '{{{{.State.Pid}}}}' {name}) --net --uts --ipc true");
+            let recipe =
+                format!("nsenter -t $(docker inspect -f '{{{{.State.Pid}}}}' {name}) --net --uts --ipc true");
             let medians = medians(&[
                 &[&snorkel, "exec", &format!("docker:{name}"), "--", "true"],
                 &["nsenter", "-t", pid, "--net", "--uts", "--ipc", "true"],
@@ -70,8 +72,16 @@ fn inside(what: &str, words: &[String]) {
             println!("\nenter a container (median of {RUNS} runs each, in turn)");
             let ours = medians[0];
             row("snorkel exec docker:NAME -- true", ours, "");
-            row("nsenter, PID known beforehand", medians[1], &ratio(ours, medians[1], "snorkel takes", "at most 1.5"));
-            row("docker inspect + nsenter", medians[2], &ratio(medians[2], ours, "snorkel is faster", "at least 5"));
+            row(
+                "nsenter, PID known beforehand",
+                medians[1],
+                &ratio(ours, medians[1], "snorkel takes", "at most 1.5"),
+            );
+            row(
+                "docker inspect + nsenter",
+                medians[2],
+                &ratio(medians[2], ours, "snorkel is faster", "at least 5"),
+            );
             row("docker exec", medians[3], &ratio(medians[3], ours, "snorkel is faster", "at least 15"));
             row("snorkel exec NAME (all engines asked)", medians[4], "");
         }
@@ -84,7 +94,11 @@ fn inside(what: &str, words: &[String]) {
             let loops = median((0..RUNS.min(21)).map(|_| time(&["sh", "-c", recipe])).collect());
             println!("\nlist {CONTAINERS} docker containers with their host links");
             row("snorkel ls", ours, "");
-            row("docker ps/inspect/nsenter/ethtool/ip loop", loops, &ratio(loops, ours, "snorkel is faster", "at least 50"));
+            row(
+                "docker ps/inspect/nsenter/ethtool/ip loop",
+                loops,
+                &ratio(loops, ours, "snorkel is faster", "at least 50"),
+            );
         }
         other => panic!("no bench called {other}"),
     }

@@ -161,7 +161,12 @@ pub(crate) fn usage(wrong: &clap::Error, words: &[OsString]) -> ExitCode {
     let _ = wrong.print();
     match wrong.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ if words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-")).is_some_and(|w| w == "exec") => {
+        _ if words
+            .iter()
+            .skip(1)
+            .find(|word| !word.as_encoded_bytes().starts_with(b"-"))
+            .is_some_and(|w| w == "exec") =>
+        {
             ExitCode::from(exec::FAILED)
         }
         _ => ExitCode::from(2),

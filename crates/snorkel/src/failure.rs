@@ -95,6 +95,10 @@ fn hint_of(error: &(dyn Error + 'static)) -> Option<String> {
     .filter(|(number, _)| !caps::has(*number))
     .map(|(_, words)| words)
     .collect();
-    (!missing.is_empty())
-        .then(|| format!("run it with sudo; this process lacks {}; `snorkel ls` shows what it may without", missing.join(", ")))
+    (!missing.is_empty()).then(|| {
+        format!(
+            "run it with sudo; this process lacks {}; `snorkel ls` shows what it may without",
+            missing.join(", ")
+        )
+    })
 }

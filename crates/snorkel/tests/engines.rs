@@ -47,7 +47,8 @@ fn eth0<'a>(snapshot: &'a Value, name: &str) -> &'a Value {
 #[track_caller]
 fn peer_by_hand(machine: &Machine, pid: i32) -> String {
     let link = machine.run("nsenter", ["-t", &pid.to_string(), "-n", "ip", "-o", "link", "show", "eth0"]);
-    let index = link.split_once("@if").and_then(|(_, rest)| rest.split(':').next()).expect("it is a veth").to_owned();
+    let index =
+        link.split_once("@if").and_then(|(_, rest)| rest.split(':').next()).expect("it is a veth").to_owned();
     let links = machine.run("ip", ["-o", "link"]);
     let line = links.lines().find(|l| l.starts_with(&format!("{index}: "))).expect("the host has it");
     line.split(' ').nth(1).expect("it has a name").split('@').next().expect("before the @").to_owned()
@@ -81,8 +82,12 @@ fn docker_podman_and_containerd_side_by_side() {
         let peer = peer_by_hand(machine, pid);
         assert_eq!(eth0(&snapshot, name)["peer"]["name"], peer, "{name}");
         let found = json(machine, &["which", "--json", &peer]);
-        assert!(found["things"][0]["found"][0]["targets"].as_array().is_some_and(|t| t.contains(&name.into())), "{found:#}");
-        let address = eth0(&snapshot, name)["addresses"][0]["address"].as_str().expect("it has an address").to_owned();
+        assert!(
+            found["things"][0]["found"][0]["targets"].as_array().is_some_and(|t| t.contains(&name.into())),
+            "{found:#}"
+        );
+        let address =
+            eth0(&snapshot, name)["addresses"][0]["address"].as_str().expect("it has an address").to_owned();
         let found = good(machine, &["which", &address]);
         assert!(found.contains(name) && found.contains(&peer), "{found}");
     }
@@ -120,11 +125,15 @@ fn docker_podman_and_containerd_side_by_side() {
     let id = docker.inspect("s-web", "{{.Id}}");
     let pid = docker.pid("s-web").to_string();
     let ids = [id.as_str(), &id[..12], &format!("docker:{}", &id[..6])].map(str::to_owned);
-    for name in ids.iter().map(String::as_str).chain(["s-web", "docker:s-web", &format!("pid:{pid}"), "s-shared"]) {
+    for name in
+        ids.iter().map(String::as_str).chain(["s-web", "docker:s-web", &format!("pid:{pid}"), "s-shared"])
+    {
         let netns = good(machine, &["exec", name, "--", "readlink", "/proc/self/ns/net"]);
         assert_eq!(netns, machine.run("readlink", [format!("/proc/{pid}/ns/net")]) + "\n", "{name}");
     }
-    for name in ["podman:s-pod", "pod:shop/s-web-0", "s-web-0", "containerd:k8s.io/s-sandbox", "docker:s-none"] {
+    for name in
+        ["podman:s-pod", "pod:shop/s-web-0", "s-web-0", "containerd:k8s.io/s-sandbox", "docker:s-none"]
+    {
         let links = good(machine, &["exec", name, "--", "ls", "/sys/class/net"]);
         let expected = if name == "docker:s-none" { "lo\n" } else { "eth0\nlo\n" };
         assert_eq!(links, expected, "{name}");
@@ -138,7 +147,12 @@ fn names_resolve_as_docker_has_them() {
     let machine = Machine::shared();
     let docker = machine.docker();
     docker.network_create("n-net", &[]);
-    docker.run("n-one", &["--network", "n-net", "--dns-search", "n.example", "--add-host", "n-extra:10.9.8.7"], Image::Bare, &["/echo", "7"]);
+    docker.run(
+        "n-one",
+        &["--network", "n-net", "--dns-search", "n.example", "--add-host", "n-extra:10.9.8.7"],
+        Image::Bare,
+        &["/echo", "7"],
+    );
     docker.run("n-two", &["--network", "n-net"], Image::Bare, &["/echo", "7"]);
     let address = docker.inspect("n-two", "{{(index .NetworkSettings.Networks \"n-net\").IPAddress}}");
     let before = machine.run("sh", ["-c", "cat /etc/resolv.conf /etc/hosts /etc/nsswitch.conf; ls -la /etc"]);
@@ -149,16 +163,28 @@ fn names_resolve_as_docker_has_them() {
     assert_eq!(finish(machine.command("getent").args(["hosts", "n-two"])).status, Some(2));
     assert!(good(machine, &["exec", "n-one", "--", "getent", "hosts", "n-extra"]).starts_with("10.9.8.7"));
     assert!(good(machine, &["exec", "n-one", "--", "cat", "/etc/resolv.conf"]).contains("search n.example"));
-    assert_eq!(good(machine, &["exec", "n-one", "--", "ping", "-c1", "-q", "n-two"]).lines().next().map(|l| l.contains(&address)), Some(true));
+    assert_eq!(
+        good(machine, &["exec", "n-one", "--", "ping", "-c1", "-q", "n-two"])
+            .lines()
+            .next()
+            .map(|l| l.contains(&address)),
+        Some(true)
+    );
     let dug = good(machine, &["exec", "n-one", "--", "dig", "+short", "n-two"]);
     assert_eq!(dug.trim(), address);
     let conf = good(machine, &["exec", "--dns", "engine", "n-one", "--", "cat", "/etc/resolv.conf"]);
     assert!(conf.contains("127.0.0.11"), "{conf}");
     // curl gets as far as the echo server, which does not speak HTTP: the name was resolved.
-    let talk = on(machine, &["exec", "n-one", "--", "curl", "-sv", "--max-time", "20", "--http0.9", "telnet://n-two:7"]);
+    let talk = on(
+        machine,
+        &["exec", "n-one", "--", "curl", "-sv", "--max-time", "20", "--http0.9", "telnet://n-two:7"],
+    );
     assert!(talk.stderr.contains(&address), "{talk:?}");
 
-    assert_eq!(machine.run("sh", ["-c", "cat /etc/resolv.conf /etc/hosts /etc/nsswitch.conf; ls -la /etc"]), before);
+    assert_eq!(
+        machine.run("sh", ["-c", "cat /etc/resolv.conf /etc/hosts /etc/nsswitch.conf; ls -la /etc"]),
+        before
+    );
 }
 
 #[test]

@@ -56,7 +56,14 @@ fn the_hosts_etc_is_as_before_whatever_the_command_does_to_it() {
 fn a_command_that_starts_in_etc_does_not_write_through_to_the_host() {
     let lab = lab(LabSpec::default());
     let host = Host::now();
-    let mut command = snorkel(["exec", &target(&lab, "client"), "--", "sh", "-c", "echo mine > ./resolv.conf; cat resolv.conf"]);
+    let mut command = snorkel([
+        "exec",
+        &target(&lab, "client"),
+        "--",
+        "sh",
+        "-c",
+        "echo mine > ./resolv.conf; cat resolv.conf",
+    ]);
     let output = command.current_dir("/etc").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "mine\n");
     host.assert_unchanged();
@@ -66,10 +73,17 @@ fn a_command_that_starts_in_etc_does_not_write_through_to_the_host() {
 fn nothing_stays_when_it_is_killed() {
     let lab = lab(LabSpec::default());
     let host = Host::now();
-    let mut child = snorkel(["exec", &target(&lab, "client"), "--", "sh", "-c", "echo x > /etc/resolv.conf; echo ready; exec sleep 1000"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = snorkel([
+        "exec",
+        &target(&lab, "client"),
+        "--",
+        "sh",
+        "-c",
+        "echo x > /etc/resolv.conf; echo ready; exec sleep 1000",
+    ])
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
@@ -138,7 +152,8 @@ fn the_command_takes_the_place_of_snorkel() {
 #[test]
 fn a_command_dies_of_a_closed_pipe_as_it_would_without_snorkel() {
     let lab = lab(LabSpec::default());
-    let mut child = snorkel(["exec", &target(&lab, "client"), "--", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        snorkel(["exec", &target(&lab, "client"), "--", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     use std::os::unix::process::ExitStatusExt;
     assert_eq!(child.wait().unwrap().signal(), Some(13));
@@ -151,7 +166,8 @@ fn sys_shows_the_targets_links_and_keeps_the_cgroups() {
     assert_eq!(links, "eth0\nlo\n");
     let points = |table: &str| {
         let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-        let mut points: Vec<String> = points.filter(|p| p.starts_with("/sys/fs/cgroup")).map(str::to_owned).collect();
+        let mut points: Vec<String> =
+            points.filter(|p| p.starts_with("/sys/fs/cgroup")).map(str::to_owned).collect();
         points.sort();
         points.dedup();
         points
@@ -164,9 +180,29 @@ fn sys_shows_the_targets_links_and_keeps_the_cgroups() {
 fn environment_directory_and_user_are_as_asked() {
     let lab = lab(LabSpec::default());
     let client = target(&lab, "client");
-    let out = good(["exec", "-e", "A=1=2", "-w", "/usr", &client, "--", "sh", "-c", "echo $A $PWD $SNORKEL_TARGET"]);
+    let out = good([
+        "exec",
+        "-e",
+        "A=1=2",
+        "-w",
+        "/usr",
+        &client,
+        "--",
+        "sh",
+        "-c",
+        "echo $A $PWD $SNORKEL_TARGET",
+    ]);
     assert_eq!(out.trim(), format!("1=2 /usr {client}"));
-    let out = good(["exec", "-u", "nobody", &client, "--", "sh", "-c", "id -un; cat /etc/resolv.conf >/dev/null && echo read; grep CapEff /proc/self/status"]);
+    let out = good([
+        "exec",
+        "-u",
+        "nobody",
+        &client,
+        "--",
+        "sh",
+        "-c",
+        "id -un; cat /etc/resolv.conf >/dev/null && echo read; grep CapEff /proc/self/status",
+    ]);
     assert_eq!(out, "nobody\nread\nCapEff:\t0000000000000000\n");
     let out = good(["exec", "-u", "4242:4343", &client, "--", "id"]);
     assert!(out.starts_with("uid=4242 gid=4343 groups=4343"), "{out}");
@@ -190,7 +226,12 @@ fn the_invoking_user_gets_network_rights_and_their_own_path() {
 fn a_dry_run_shows_the_steps_and_takes_none() {
     let lab = lab(LabSpec::default());
     let out = good(["exec", "--dry-run", "-w", "/tmp", &target(&lab, "web"), "--", "touch", "it's here"]);
-    for step in ["1. join the net, uts, ipc namespaces", "overlay /etc with resolv.conf hosts nsswitch.conf", "change to /tmp", "execute touch 'it'\\''s here'"] {
+    for step in [
+        "1. join the net, uts, ipc namespaces",
+        "overlay /etc with resolv.conf hosts nsswitch.conf",
+        "change to /tmp",
+        "execute touch 'it'\\''s here'",
+    ] {
         assert!(out.contains(step), "{step}: {out}");
     }
     let pid = lab.node("web").unwrap().pid.unwrap();
@@ -203,14 +244,28 @@ fn each_runs_in_all_of_them_and_returns_the_worst_status() {
     labelled.labels.insert("role".into(), "x".into());
     let lab = lab(LabSpec::of(vec![NodeSpec::new("one", Kind::Idle), labelled]));
     let (one, two) = (target(&lab, "one"), target(&lab, "two"));
-    let ran = run(["exec", "--each", &one, &two, "--", "sh", "-c", "hostname; [ $(hostname) = one ] || exit 7"]);
+    let ran =
+        run(["exec", "--each", &one, &two, "--", "sh", "-c", "hostname; [ $(hostname) = one ] || exit 7"]);
     let mut lines: Vec<&str> = ran.stdout.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, [format!("{one} | one"), format!("{two} | two")]);
     assert_eq!(ran.status, 7);
-    let out = good(["exec", "--each", "-l", &format!("snorkel.lab={}", lab.name), "-l", "role=x", "--json", "--", "hostname"]);
+    let out = good([
+        "exec",
+        "--each",
+        "-l",
+        &format!("snorkel.lab={}", lab.name),
+        "-l",
+        "role=x",
+        "--json",
+        "--",
+        "hostname",
+    ]);
     let done: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((done["target"].as_str(), done["status"].as_i64(), done["stdout"].as_str()), (Some(two.as_str()), Some(0), Some("two\n")));
+    assert_eq!(
+        (done["target"].as_str(), done["status"].as_i64(), done["stdout"].as_str()),
+        (Some(two.as_str()), Some(0), Some("two\n"))
+    );
 }
 
 #[test]
@@ -238,7 +293,16 @@ fn a_shell_shows_the_target_in_its_prompt() {
 #[test]
 fn the_process_namespace_can_be_joined_and_warns() {
     let lab = lab(LabSpec::default());
-    let ran = run(["exec", "--ns", "net,pid", &target(&lab, "client"), "--", "sh", "-c", "cat /proc/1/comm; exit 5"]);
+    let ran = run([
+        "exec",
+        "--ns",
+        "net,pid",
+        &target(&lab, "client"),
+        "--",
+        "sh",
+        "-c",
+        "cat /proc/1/comm; exit 5",
+    ]);
     assert_eq!((ran.status, ran.stdout.trim()), (5, "lab:client"), "{ran:?}");
     assert!(ran.stderr.contains("/proc/PID/root"), "{ran:?}");
 }
@@ -250,7 +314,14 @@ fn arguments_that_are_not_utf8_reach_the_command_as_they_are() {
     let lab = lab(LabSpec::default());
     let strange = OsStr::from_bytes(b"a\xff\xfe$(id)`id`;'\"\n");
     let client = target(&lab, "client");
-    let words = [OsStr::new("exec"), OsStr::new(&client), OsStr::new("--"), OsStr::new("printf"), OsStr::new("%s"), strange];
+    let words = [
+        OsStr::new("exec"),
+        OsStr::new(&client),
+        OsStr::new("--"),
+        OsStr::new("printf"),
+        OsStr::new("%s"),
+        strange,
+    ];
     let output = snorkel(words).output().unwrap();
     assert_eq!(output.stdout, strange.as_bytes());
     let not_a_name = run([OsStr::new("exec"), strange, OsStr::new("--"), OsStr::new("true")]);

@@ -66,8 +66,11 @@ fn request(stream: &UnixStream) -> Option<String> {
 }
 
 fn http(status: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// A Docker that knows one container, `web`, and says that it is this process.
@@ -80,7 +83,12 @@ fn docker_with(pid: impl Fn(u32) -> u32 + Send + 'static) -> Fake {
             )
         };
         Some(if path.contains("/containers/json") {
-            http("200 OK", &format!(r#"[{{"Id":"{ID}","Names":["/web"],"State":"running","Status":"Up 2 hours","Labels":{{}}}}]"#))
+            http(
+                "200 OK",
+                &format!(
+                    r#"[{{"Id":"{ID}","Names":["/web"],"State":"running","Status":"Up 2 hours","Labels":{{}}}}]"#
+                ),
+            )
         } else if path.contains("/containers/web/") || path.contains(ID) {
             let time = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             http("200 OK", &container(pid(time)))
@@ -147,7 +155,11 @@ fn a_broken_engine_is_named_and_the_others_still_answer() {
     let web = target(&lab, "web");
     let cases: [(&str, fn(&str) -> Option<Vec<u8>>, &str); 5] = [
         ("garbage", |_| Some(b"\x00\xffgarbage\r\n\r\n".to_vec()), "docker"),
-        ("HTTP 500", |_| Some(http("500 Internal Server Error", r#"{"message":"the disk is on fire"}"#)), "the disk is on fire"),
+        (
+            "HTTP 500",
+            |_| Some(http("500 Internal Server Error", r#"{"message":"the disk is on fire"}"#)),
+            "the disk is on fire",
+        ),
         ("no JSON", |_| Some(http("200 OK", "<html>")), "docker"),
         ("half an answer", |_| Some(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{".to_vec()), "docker"),
         ("silence", |_| None, "docker"),
@@ -158,7 +170,10 @@ fn a_broken_engine_is_named_and_the_others_still_answer() {
         assert_eq!(ran.status, 0, "{what}: {ran:?}");
         assert!(ran.stdout.lines().any(|line| line == web), "{what}: {ran:?}");
         let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("docker.sock")).collect();
-        assert!(!warnings.is_empty() && warnings.iter().all(|w| w.starts_with("snorkel: warning: ")), "{what}: {ran:?}");
+        assert!(
+            !warnings.is_empty() && warnings.iter().all(|w| w.starts_with("snorkel: warning: ")),
+            "{what}: {ran:?}"
+        );
         assert!(ran.stderr.contains(word), "{what}: {ran:?}");
         // A target of another engine is entered all the same.
         let ran = docker.run(&["--timeout", "300ms", "exec", &web, "--", "hostname"]);
@@ -171,7 +186,8 @@ fn a_dead_socket_is_a_warning_that_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("docker.sock");
     drop(UnixListener::bind(&path).unwrap());
-    let ran: Ran = snorkel(["ls"]).env("DOCKER_HOST", format!("unix://{}", path.display())).output().unwrap().into();
+    let ran: Ran =
+        snorkel(["ls"]).env("DOCKER_HOST", format!("unix://{}", path.display())).output().unwrap().into();
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(ran.stderr.contains("docker.sock") && !ran.stderr.contains("panic"), "{ran:?}");
 }
@@ -184,13 +200,27 @@ fn names_with_shell_syntax_and_control_characters_stay_names() {
     let docker = Fake::new(move |path| {
         let state = format!(r#""State":{{"Status":"running","Running":true,"Pid":{pid}}}"#);
         Some(if path.contains("/containers/json") {
-            http("200 OK", &format!(r#"[{{"Id":"{ID}","Names":["/{evil}"],"State":"running","Status":"Up","Labels":{{"a\u001b[2J":"\ud800"}}}}]"#))
+            http(
+                "200 OK",
+                &format!(
+                    r#"[{{"Id":"{ID}","Names":["/{evil}"],"State":"running","Status":"Up","Labels":{{"a\u001b[2J":"\ud800"}}}}]"#
+                ),
+            )
         } else {
-            http("200 OK", &format!(r#"{{"Id":"{ID}","Name":"/{evil}",{state},"Config":{{}},"HostConfig":{{}}}}"#))
+            http(
+                "200 OK",
+                &format!(r#"{{"Id":"{ID}","Name":"/{evil}",{state},"Config":{{}},"HostConfig":{{}}}}"#),
+            )
         })
     });
     let _ = std::fs::remove_file("/tmp/snorkel-pwned");
-    for words in [&["ls"][..], &["ls", "-q"], &["ls", "--wide"], &["exec", "--dry-run", ID, "--", "true"], &["exec", ID, "--", "sh", "-c", "echo $SNORKEL_TARGET"]] {
+    for words in [
+        &["ls"][..],
+        &["ls", "-q"],
+        &["ls", "--wide"],
+        &["exec", "--dry-run", ID, "--", "true"],
+        &["exec", ID, "--", "sh", "-c", "echo $SNORKEL_TARGET"],
+    ] {
         let ran = docker.run(words);
         let printed = if words[0] == "exec" && words[1] == ID { String::new() } else { ran.stdout.clone() };
         assert!(!printed.contains('\u{1b}') && !printed.contains('\u{202e}'), "{words:?}: {ran:?}");

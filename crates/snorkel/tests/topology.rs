@@ -32,7 +32,8 @@ fn assert_every_veth_agrees(snapshot: &Value) {
             if link["peer"].is_null() {
                 continue;
             }
-            let there = namespaces.iter().find(|n| n["id"] == link["peer"]["netns"]).expect("the peer's namespace");
+            let there =
+                namespaces.iter().find(|n| n["id"] == link["peer"]["netns"]).expect("the peer's namespace");
             let links = there["links"].as_array().unwrap();
             let peer = links.iter().find(|l| l["index"] == link["peer"]["index"]).expect("the peer's link");
             assert_eq!(peer["peer"]["netns"], namespace["id"]);
@@ -53,7 +54,8 @@ fn containers_with_the_same_index_are_told_apart() {
     let indexes: BTreeSet<u64> = (1..=20)
         .map(|n| {
             let name = target(&lab, &format!("n{n:04}"));
-            let found = snapshot["targets"].as_array().unwrap().iter().find(|t| t["name"] == name.as_str()).unwrap();
+            let found =
+                snapshot["targets"].as_array().unwrap().iter().find(|t| t["name"] == name.as_str()).unwrap();
             let namespaces = snapshot["namespaces"].as_array().unwrap();
             let namespace = namespaces.iter().find(|n| n["id"] == found["netns"]).unwrap();
             let eth0 = namespace["links"].as_array().unwrap().iter().find(|l| l["name"] == "eth0").unwrap();
@@ -81,7 +83,8 @@ fn several_links_are_several_rows_each_with_its_own_peer() {
     // The first row has the target's columns before it.
     assert_eq!(rows[0][4], "eth0");
     assert_eq!((rows[1][0].as_str(), rows[2][0].as_str()), ("eth1", "eth2"));
-    let peers: BTreeSet<&str> = [&rows[0][6], &rows[1][2], &rows[2][2]].into_iter().map(String::as_str).collect();
+    let peers: BTreeSet<&str> =
+        [&rows[0][6], &rows[1][2], &rows[2][2]].into_iter().map(String::as_str).collect();
     assert_eq!(peers.len(), 3, "{rows:?}");
 }
 
@@ -107,7 +110,10 @@ fn a_macvlan_names_the_link_below_it() {
     node.macvlan = true;
     let lab = lab(LabSpec::of(vec![node]));
     let rows = rows(&lab, "mac", true);
-    let row = rows.iter().find(|row| row.iter().any(|word| word == "macvlan")).unwrap_or_else(|| panic!("{rows:?}"));
+    let row = rows
+        .iter()
+        .find(|row| row.iter().any(|word| word == "macvlan"))
+        .unwrap_or_else(|| panic!("{rows:?}"));
     let prefix = format!("{}/", target(&lab, "switch"));
     assert!(row.iter().any(|word| word.starts_with(&prefix)), "{row:?}");
     let found = json(["which", "--json", "--", &address_of(&lab, "mac")]);
@@ -159,7 +165,8 @@ fn which_answers_for_every_kind_of_thing() {
         (format!("{}/vethweb", target(&lab, "switch")), "link"),
     ] {
         let found = json(["which", "--json", &thing]);
-        let found = found["things"][0]["found"].as_array().unwrap().iter().find(|f| f["found_as"] == found_as);
+        let found =
+            found["things"][0]["found"].as_array().unwrap().iter().find(|f| f["found_as"] == found_as);
         let found = found.unwrap_or_else(|| panic!("{thing} is no {found_as}"));
         assert_eq!(found["targets"], serde_json::json!([web]), "{thing}");
         assert_eq!(found["inside"]["name"], "eth0", "{thing}");
@@ -169,12 +176,14 @@ fn which_answers_for_every_kind_of_thing() {
     // Addresses repeat between labs; the answer names all that have it, this one among them.
     let found = json(["which", "--json", "10.88.0.2", "fd88::2", "10.88.0.2/16"]);
     for thing in found["things"].as_array().unwrap() {
-        let mut owners = thing["found"].as_array().unwrap().iter().flat_map(|f| f["targets"].as_array().unwrap());
+        let mut owners =
+            thing["found"].as_array().unwrap().iter().flat_map(|f| f["targets"].as_array().unwrap());
         assert!(owners.any(|owner| *owner == web.as_str()), "{thing}");
     }
     let found = json(["which", "--json", "10.88.0.2:80", "[fd88::2]:80"]);
     for thing in found["things"].as_array().unwrap() {
-        let mine = thing["found"].as_array().unwrap().iter().find(|f| f["targets"] == serde_json::json!([web]));
+        let mine =
+            thing["found"].as_array().unwrap().iter().find(|f| f["targets"] == serde_json::json!([web]));
         let note = mine.unwrap_or_else(|| panic!("{thing}"))["note"].as_str().unwrap();
         assert!(note.contains(&format!("by process {pid}")), "{note}");
     }
@@ -185,7 +194,10 @@ fn what_is_nothing_is_said_to_be_nothing_and_something_alike_is_named() {
     let lab = lab(LabSpec::default());
     let ran = run(["which", "vethweeb"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (1, ""));
-    assert!(ran.stderr.contains("nothing here is 'vethweeb'") && ran.stderr.contains("did you mean vethweb"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("nothing here is 'vethweeb'") && ran.stderr.contains("did you mean vethweb"),
+        "{ran:?}"
+    );
     let ran = run(["which", "203.0.113.77", &format!("{}/eth0", target(&lab, "web"))]);
     assert_eq!(ran.status, 1, "one of two was not found");
     assert!(ran.stdout.contains("eth0") && ran.stderr.contains("203.0.113.77"), "{ran:?}");

@@ -95,7 +95,9 @@ impl Surveyor {
             let name = container.qualified();
             let opened = match (&container.pid, &container.netns_path) {
                 (Some(pid), _) => Process::open(*pid).and_then(|process| process.netns()).map(Some),
-                (None, Some(path)) if container.state == State::Running || container.engine == Engine::Netns => {
+                (None, Some(path))
+                    if container.state == State::Running || container.engine == Engine::Netns =>
+                {
                     Netns::open(path).map(Some)
                 }
                 _ => Ok(None),
@@ -155,7 +157,8 @@ impl Surveyor {
                     Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", with_cause(&e))),
                 }
             }
-            for target in snapshot.targets.iter_mut().filter(|t| t.netns.is_some_and(|n| n.inode == id.inode)) {
+            for target in snapshot.targets.iter_mut().filter(|t| t.netns.is_some_and(|n| n.inode == id.inode))
+            {
                 target.netns = Some(*id);
                 target.host = namespace.host;
             }

@@ -58,12 +58,17 @@ pub(crate) fn join(raw: &[(NetnsId, RawNamespace)]) -> (Vec<Vec<Link>>, Vec<Stri
             let mut addresses = addresses.remove(&link.index).unwrap_or_default();
             addresses.sort_by_key(|address| (address.address.is_ipv6(), is_link_local(address)));
             let other = other_end(*id, link);
-            let reference =
-                |(netns, found): (NetnsId, &snorkel_rtnl::Link)| LinkRef { netns, index: found.index, name: found.name.clone(), of: String::new() };
+            let reference = |(netns, found): (NetnsId, &snorkel_rtnl::Link)| LinkRef {
+                netns,
+                index: found.index,
+                name: found.name.clone(),
+                of: String::new(),
+            };
             let is_veth = link.kind.as_deref() == Some("veth");
             let agreed = other.filter(|(there, found)| {
                 found.kind.as_deref() == Some("veth")
-                    && other_end(*there, found).is_some_and(|(back, mine)| back == *id && mine.index == link.index)
+                    && other_end(*there, found)
+                        .is_some_and(|(back, mine)| back == *id && mine.index == link.index)
             });
             if is_veth && agreed.is_none() && other.is_some() {
                 disagreements.push(format!(

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use snorkel_netns::{Netns, Pid, Result};
 
-use crate::Listener;
+use crate::{Listener, processes};
 
 /// `TCP_LISTEN` of net/tcp_states.h, as /proc/net/tcp prints it.
 const TCP_LISTEN: &str = "0A";
@@ -33,11 +33,13 @@ pub(crate) fn of(netns: &Netns, pids: &[Pid]) -> Result<Vec<Listener>> {
         let state = if protocol == "tcp" { TCP_LISTEN } else { UNCONNECTED };
         // Without IPv6 there is no table for it.
         for row in table.unwrap_or_default().lines().filter_map(|line| parse(line, state)) {
+            let pid = holders.get(&row.inode).copied();
             found.push(Listener {
                 protocol: protocol.to_owned(),
                 address: row.address,
                 port: row.port,
-                pid: holders.get(&row.inode).copied(),
+                pid,
+                command: pid.and_then(processes::command_of),
             });
         }
     }
@@ -53,7 +55,11 @@ fn parse(line: &str, wanted: &str) -> Option<Row> {
         return None;
     }
     let (address, port) = local.split_once(':')?;
-    Some(Row { address: hex_address(address)?, port: u16::from_str_radix(port, 16).ok()?, inode: inode.parse().ok()? })
+    Some(Row {
+        address: hex_address(address)?,
+        port: u16::from_str_radix(port, 16).ok()?,
+        inode: inode.parse().ok()?,
+    })
 }
 
 /// Words of 32 bits, each as the machine stores it (net/ipv4/tcp_ipv4.c prints `%08X` of a `__be32`).
@@ -107,6 +113,7 @@ mod tests {
             address: "0.0.0.0".parse().unwrap(),
             port: 8080,
             pid: Some(Pid::own()),
+            command: processes::command_of(Pid::own()),
         };
         assert_eq!(found, [expected]);
         drop(socket);

@@ -29,7 +29,8 @@ impl Inhabited {
 /// Looks at every process once.
 pub(crate) fn scan() -> Inhabited {
     let mut found = Inhabited::default();
-    let Ok(proc) = rustix::fs::openat(CWD, "/proc", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    let Ok(proc) =
+        rustix::fs::openat(CWD, "/proc", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     else {
         return found;
     };
@@ -62,10 +63,13 @@ pub(crate) fn inode_of(target: &[u8]) -> Option<u64> {
 /// What a process that no engine owns is called: the last part of its cgroup if that says something, else its command.
 pub(crate) fn name_of(pid: Pid) -> Option<String> {
     let cgroup = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    unit(&String::from_utf8_lossy(&cgroup)).or_else(|| {
-        let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        Some(String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned())
-    })
+    unit(&String::from_utf8_lossy(&cgroup)).or_else(|| command_of(pid))
+}
+
+/// The command name of a process, at most 15 bytes (proc_pid_comm(5)).
+pub(crate) fn command_of(pid: Pid) -> Option<String> {
+    let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned())
 }
 
 /// The service or scope unit that a cgroup file names; a user's or login session's says nothing about the process.

@@ -148,6 +148,8 @@ pub struct Listener {
     pub port: u16,
     /// A process that holds it, where that could be read.
     pub pid: Option<Pid>,
+    /// That process's command name.
+    pub command: Option<String>,
 }
 
 impl Snapshot {

@@ -38,11 +38,16 @@ impl FromStr for Thing {
         if let Ok(number) = text.parse() {
             return Ok(Thing::Number(number));
         }
-        if let Some(inode) = text.strip_prefix("net:[").and_then(|t| t.strip_suffix(']')).and_then(|t| t.parse().ok()) {
+        if let Some(inode) =
+            text.strip_prefix("net:[").and_then(|t| t.strip_suffix(']')).and_then(|t| t.parse().ok())
+        {
             return Ok(Thing::Inode(inode));
         }
         // "10.0.0.2/16" is how tools print an address; its prefix is no part of the question.
-        let address = text.split_once('/').filter(|(_, p)| p.parse::<u8>().is_ok()).map_or(text, |(address, _)| address);
+        let address = text
+            .split_once('/')
+            .filter(|(_, p)| p.parse::<u8>().is_ok())
+            .map_or(text, |(address, _)| address);
         if let Ok(address) = address.parse() {
             return Ok(Thing::Address(address));
         }
@@ -162,7 +167,8 @@ fn by_name_of(snapshot: &Snapshot, target: &str, name: &str) -> Vec<Finding> {
     let meant: Vec<NetnsId> = if target == "host" {
         snapshot.namespaces.iter().filter(|namespace| namespace.host).map(|namespace| namespace.id).collect()
     } else {
-        let named = snapshot.targets.iter().filter(|t| t.name == target || t.container.short_name() == target);
+        let named =
+            snapshot.targets.iter().filter(|t| t.name == target || t.container.short_name() == target);
         named.filter_map(|t| t.netns).collect()
     };
     links(snapshot)
@@ -192,7 +198,12 @@ fn by_number(snapshot: &Snapshot, number: u64) -> Vec<Finding> {
         let mut meant: Vec<NetnsId> = meant.collect();
         meant.sort_unstable();
         meant.dedup();
-        found.extend(meant.into_iter().filter_map(|id| about_namespace(snapshot, "process", id)));
+        for id in meant {
+            found.extend(about_namespace(snapshot, "process", id).map(|finding| match finding.host {
+                true => Finding { targets: names_of(snapshot, pid), ..finding },
+                false => finding,
+            }));
+        }
     }
     found
 }
@@ -209,7 +220,8 @@ fn by_socket(snapshot: &Snapshot, socket: SocketAddr) -> Vec<Finding> {
         // [::] takes IPv4 connections as well, unless the socket says otherwise (ipv6(7), IPV6_V6ONLY).
         bound == socket.ip() || (bound.is_unspecified() && (bound.is_ipv6() || socket.is_ipv4()))
     };
-    let is_of_host = snapshot.namespaces.iter().any(|namespace| namespace.host && has_address(namespace, socket.ip()));
+    let is_of_host =
+        snapshot.namespaces.iter().any(|namespace| namespace.host && has_address(namespace, socket.ip()));
     for target in &snapshot.targets {
         for port in &target.container.ports {
             let bound = port.host_ip.is_none_or(fits);
@@ -231,15 +243,22 @@ fn by_socket(snapshot: &Snapshot, socket: SocketAddr) -> Vec<Finding> {
     });
     for namespace in meant {
         for listener in namespace.listeners.iter().filter(|l| l.port == socket.port() && fits(l.address)) {
-            let link = namespace.links.iter().find(|link| link.addresses.iter().any(|a| a.address == socket.ip()));
+            let link =
+                namespace.links.iter().find(|link| link.addresses.iter().any(|a| a.address == socket.ip()));
             let about = match link {
                 Some(link) if !link.loopback => Some(about_link(snapshot, "listener", namespace, link)),
                 _ => about_namespace(snapshot, "listener", namespace.id),
             };
             let Some(mut finding) = about else { continue };
-            let holder = listener.pid.map_or_else(String::new, |pid| format!(" by process {pid}"));
+            let holder = listener.pid.map_or_else(String::new, |pid| {
+                let command = listener.command.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+                format!(" by process {pid}{command}")
+            });
+            if let (true, Some(pid)) = (finding.host, listener.pid) {
+                finding.targets = names_of(snapshot, pid);
+            }
             finding.note = Some(format!(
-                "{} is listened on{holder} ({})",
+                "{}/{} is listened on{holder}",
                 SocketAddr::new(listener.address, listener.port),
                 listener.protocol
             ));
@@ -250,7 +269,8 @@ fn by_socket(snapshot: &Snapshot, socket: SocketAddr) -> Vec<Finding> {
 }
 
 fn has_address(namespace: &Namespace, address: IpAddr) -> bool {
-    address.is_loopback() || namespace.links.iter().any(|link| link.addresses.iter().any(|a| a.address == address))
+    address.is_loopback()
+        || namespace.links.iter().any(|link| link.addresses.iter().any(|a| a.address == address))
 }
 
 fn links(snapshot: &Snapshot) -> impl Iterator<Item = (&Namespace, &Link)> {
@@ -302,6 +322,16 @@ fn about_namespace(snapshot: &Snapshot, found_as: &'static str, id: NetnsId) -> 
     })
 }
 
+/// Whose network it is. The host's is nobody's but the host's, however many targets run in it.
 fn names_on(snapshot: &Snapshot, id: NetnsId) -> Vec<String> {
+    if snapshot.namespace(id).is_some_and(|namespace| namespace.host) {
+        return Vec::new();
+    }
     snapshot.targets_on(id).map(|target| target.name.clone()).collect()
+}
+
+/// The targets whose process it is.
+fn names_of(snapshot: &Snapshot, pid: Pid) -> Vec<String> {
+    let meant = snapshot.targets.iter().filter(|target| target.container.pid == Some(pid));
+    meant.map(|target| target.name.clone()).collect()
 }

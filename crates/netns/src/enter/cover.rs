@@ -117,7 +117,8 @@ fn bind_each(files: &[EtcFile], host: &OwnedFd) -> Result<()> {
 
 /// Covers /sys with one that shows this network namespace; what was mounted below stays.
 pub(super) fn sys() -> Result<()> {
-    let table = mounts::read(Path::new("/proc/self/mountinfo")).map_err(|e| Error::os("read the mount table", e))?;
+    let table =
+        mounts::read(Path::new("/proc/self/mountinfo")).map_err(|e| Error::os("read the mount table", e))?;
     let below = mounts::directly_below(&mounts::parse(&table), Path::new("/sys"));
     let mut kept = Vec::with_capacity(below.len());
     for point in below {
@@ -129,8 +130,12 @@ pub(super) fn sys() -> Result<()> {
         }
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("sysfs", "/sys", "sysfs", flags, None)
-        .map_err(|e| Error::os("mount a /sys of the container's network", e))?;
+    match mount("sysfs", "/sys", "sysfs", flags, None) {
+        Ok(()) => {}
+        // The same sysfs is there already: the target is in the host's own network.
+        Err(rustix::io::Errno::BUSY) => return Ok(()),
+        Err(e) => return Err(Error::os("mount a /sys of the container's network", e)),
+    }
     for (point, tree) in kept {
         // A mount point that the new sysfs has not (a module's) is the only way to fail; the rest is worth having.
         if let Err(e) = move_mount(&tree, "", CWD, &point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH) {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, ValueEnum};
-use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 use snorkel_engines::Query;
 
 use crate::cli::Cli;
@@ -64,12 +64,16 @@ fn candidates(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
     let answer = snorkel_engines::list(&Query { timeout: PATIENCE, ..Query::default() });
     let mut names: Vec<(String, String)> = Vec::new();
-    for container in answer.containers.iter().filter(|container| container.pid.is_some() || container.netns_path.is_some()) {
+    for container in
+        answer.containers.iter().filter(|container| container.pid.is_some() || container.netns_path.is_some())
+    {
         names.push((container.qualified(), container.status.clone()));
         // The plain name is offered too, as long as it means just one.
         names.push((container.short_name(), container.engine.to_string()));
     }
     let plain: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
-    names.retain(|(name, _)| name.starts_with(&*typed) && plain.iter().filter(|other| *other == name).count() == 1);
+    names.retain(|(name, _)| {
+        name.starts_with(&*typed) && plain.iter().filter(|other| *other == name).count() == 1
+    });
     names.into_iter().map(|(name, help)| CompletionCandidate::new(name).help(Some(help.into()))).collect()
 }

@@ -63,7 +63,10 @@ fn asked(query: &Query) -> Vec<Asked> {
     let none = Endpoints::none;
     sockets(Engine::Docker, &places.docker, |e| Endpoints { docker: vec![e], ..Endpoints::none() });
     sockets(Engine::Podman, &places.podman, |e| Endpoints { podman: vec![e], ..Endpoints::none() });
-    sockets(Engine::Containerd, &places.containerd, |e| Endpoints { containerd: vec![e], ..Endpoints::none() });
+    sockets(Engine::Containerd, &places.containerd, |e| Endpoints {
+        containerd: vec![e],
+        ..Endpoints::none()
+    });
     sockets(Engine::Cri, &places.cri, |e| Endpoints { cri: vec![e], ..Endpoints::none() });
     if let Some(lxc) = &places.lxc {
         let answer = heard(query, Endpoints { lxc: Some(lxc.clone()), ..none() });
@@ -71,7 +74,11 @@ fn asked(query: &Query) -> Vec<Asked> {
     }
     if let Some(dir) = &places.nspawn_dir {
         let there = dir.exists();
-        let answer = if there { heard(query, Endpoints { nspawn_dir: Some(dir.clone()), ..none() }) } else { Ok(None) };
+        let answer = if there {
+            heard(query, Endpoints { nspawn_dir: Some(dir.clone()), ..none() })
+        } else {
+            Ok(None)
+        };
         asked.push(Asked { engine: Engine::Nspawn, socket: dir.display().to_string(), answer });
     }
     asked

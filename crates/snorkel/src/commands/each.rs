@@ -57,7 +57,8 @@ pub(crate) fn passed_on(
         Dns::Host => "host".to_owned(),
         Dns::Servers(servers) => servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     };
-    let mut words: Vec<OsString> = vec![format!("--ns={}", kinds.join(",")).into(), format!("--dns={dns}").into()];
+    let mut words: Vec<OsString> =
+        vec![format!("--ns={}", kinds.join(",")).into(), format!("--dns={dns}").into()];
     words.extend(user.map(|user| format!("--user={user}").into()));
     for (key, value) in env {
         let mut word = OsString::from("--env=");
@@ -94,7 +95,8 @@ pub(crate) fn run(
         job.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         job
     };
-    let width = targets.iter().map(|target| printable(&target.qualified()).chars().count()).max().unwrap_or(0);
+    let width =
+        targets.iter().map(|target| printable(&target.qualified()).chars().count()).max().unwrap_or(0);
     let output = Mutex::new(());
     let next = AtomicUsize::new(0);
     let statuses = std::thread::scope(|scope| {
@@ -141,7 +143,9 @@ fn targets(
     let mut seen = std::collections::HashSet::new();
     targets.retain(|target| seen.insert(target.qualified_id()));
     if targets.is_empty() {
-        return Err(Failure::new("no running target has that label").hint("snorkel ls --json shows the labels"));
+        return Err(
+            Failure::new("no running target has that label").hint("snorkel ls --json shows the labels")
+        );
     }
     Ok(targets)
 }
@@ -203,6 +207,7 @@ fn collect(mut job: Command, target: &str, output: &Mutex<()>) -> io::Result<u8>
 /// The status as a shell gives it: 128 and the signal's number if one ended the command.
 fn code(status: ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(i32::from(FAILED));
+    let code =
+        status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(i32::from(FAILED));
     u8::try_from(code).unwrap_or(FAILED)
 }

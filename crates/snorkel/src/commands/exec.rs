@@ -89,7 +89,13 @@ impl Exec {
         if self.each {
             let (targets, command) = split_each(self.words, !self.label.is_empty()).map_err(failed)?;
             let options = each::Options { label: self.label, json: self.json, dry_run: self.dry_run };
-            let passed_on = each::passed_on(&self.ns, &self.dns, self.user.as_deref(), &self.env, self.workdir.as_deref());
+            let passed_on = each::passed_on(
+                &self.ns,
+                &self.dns,
+                self.user.as_deref(),
+                &self.env,
+                self.workdir.as_deref(),
+            );
             return each::run(globals, targets, command, options, passed_on).map_err(failed);
         }
         let (target, command) = split(self.words).map_err(failed)?;
@@ -182,15 +188,17 @@ fn split_each(words: Vec<OsString>, labelled: bool) -> Result<(Vec<TargetSpec>, 
         return Err(Failure::new("--each needs a command").hint("snorkel exec --each web db -- ss -tln"));
     }
     if targets.is_empty() && !labelled {
-        return Err(Failure::new("--each needs targets or --label").hint("snorkel exec --each web db -- ss -tln"));
+        return Err(
+            Failure::new("--each needs targets or --label").hint("snorkel exec --each web db -- ss -tln")
+        );
     }
     Ok((targets.iter().map(spec).collect::<Result<_, _>>()?, command))
 }
 
 fn spec(word: &OsString) -> Result<TargetSpec, Failure> {
-    let text = word
-        .to_str()
-        .ok_or_else(|| Failure::new(format!("the target {word:?} is not UTF-8, but every engine's names are")))?;
+    let text = word.to_str().ok_or_else(|| {
+        Failure::new(format!("the target {word:?} is not UTF-8, but every engine's names are"))
+    })?;
     Ok(text.parse::<TargetSpec>()?)
 }
 
@@ -202,7 +210,9 @@ fn dns(text: &str) -> Result<Dns, String> {
         servers => {
             let parse = |word: &str| {
                 word.parse::<IpAddr>().map_err(|_| {
-                    format!("'{word}' is neither `container`, `engine`, `host` nor the address of a name server")
+                    format!(
+                        "'{word}' is neither `container`, `engine`, `host` nor the address of a name server"
+                    )
                 })
             };
             Ok(Dns::Servers(servers.split(',').map(parse).collect::<Result<_, _>>()?))
@@ -214,7 +224,9 @@ fn variable(text: OsString) -> Result<(OsString, OsString), String> {
     let bytes = text.as_bytes();
     match bytes.iter().position(|&b| b == b'=') {
         Some(0) => Err("a variable has a name: KEY=VALUE".to_owned()),
-        Some(at) => Ok((OsStr::from_bytes(&bytes[..at]).to_owned(), OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
+        Some(at) => {
+            Ok((OsStr::from_bytes(&bytes[..at]).to_owned(), OsStr::from_bytes(&bytes[at + 1..]).to_owned()))
+        }
         None if bytes.is_empty() => Err("a variable has a name: KEY=VALUE".to_owned()),
         // As `docker exec -e KEY` does: the value that the caller has.
         None => Ok((text.clone(), std::env::var_os(&text).unwrap_or_default())),

@@ -58,7 +58,9 @@ impl Lab {
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
         match self.action {
             Action::Up { name, nodes } => {
-                let spec = nodes.map_or_else(LabSpec::default, |count| LabSpec::idle(usize::from(count))).named(name);
+                let spec = nodes
+                    .map_or_else(LabSpec::default, |count| LabSpec::idle(usize::from(count)))
+                    .named(name);
                 let lab = snorkel_lab::up(&spec).map_err(hinted)?;
                 let names: Vec<&str> = lab.nodes.iter().map(|node| node.name.as_str()).collect();
                 let shown = if names.len() > 8 { format!("{} nodes", names.len()) } else { names.join(", ") };
@@ -66,7 +68,11 @@ impl Lab {
             }
             Action::Ls { json } => {
                 let labs = snorkel_lab::list().map_err(hinted)?;
-                let text = if json { format!("{}\n", serde_json::to_string_pretty(&labs)?) } else { listing(&labs, globals) };
+                let text = if json {
+                    format!("{}\n", serde_json::to_string_pretty(&labs)?)
+                } else {
+                    listing(&labs, globals)
+                };
                 print(&text)?;
             }
             Action::Down { name } => {
@@ -104,7 +110,9 @@ fn listing(labs: &[Running], globals: &Globals) -> String {
                 Cell::new(&node.name),
                 Cell::new(node.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
                 Cell::new(list(node.addresses.iter().map(ToString::to_string).collect())),
-                Cell::new(list(node.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect())),
+                Cell::new(list(
+                    node.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect(),
+                )),
                 Cell::new(match node.state {
                     State::Running => "running",
                     State::Exited => "exited",

@@ -25,7 +25,8 @@ struct Traces {
 /// Goes through the steps; the lab is taken down also if one fails.
 pub(crate) fn run(globals: &Globals) -> Outcome {
     if snorkel_lab::find("lab").is_ok() {
-        return Err(Failure::new("the tour makes a lab of the name `lab`, and one is up already").hint("snorkel lab down"));
+        return Err(Failure::new("the tour makes a lab of the name `lab`, and one is up already")
+            .hint("snorkel lab down"));
     }
     let tour = Tour { style: globals.style(), program: program() };
     let before = traces()?;
@@ -55,7 +56,9 @@ struct Tour {
 
 impl Tour {
     fn steps(&self) -> Result<(), Failure> {
-        self.say("Three containers without a shell or any tool in them, on a bridge with a DNS server of its own:")?;
+        self.say(
+            "Three containers without a shell or any tool in them, on a bridge with a DNS server of its own:",
+        )?;
         self.step(&["lab", "up"])?;
         self.say("Who is there, and where is each plugged in?")?;
         self.step(&["ls", "--engine", "lab"])?;

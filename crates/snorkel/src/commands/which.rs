@@ -53,7 +53,8 @@ impl Which {
     /// Takes one snapshot and asks it everything.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
         // Reading a thing from text cannot fail: what is nothing else is a link's name.
-        let things: Vec<Thing> = self.things.iter().map(|t| t.parse().unwrap_or_else(|never| match never {})).collect();
+        let things: Vec<Thing> =
+            self.things.iter().map(|t| t.parse().unwrap_or_else(|never| match never {})).collect();
         let listeners = things.iter().any(|thing| matches!(thing, Thing::Socket(_)));
         let survey = Survey { query: globals.query(&[]), listeners };
         let snapshot = Surveyor::new(survey).take()?;
@@ -67,10 +68,15 @@ impl Which {
         }
         let unknown: Vec<String> = answers.iter().filter_map(|answer| answer.error.clone()).collect();
         if self.json {
-            print(&format!("{}\n", serde_json::to_string_pretty(&Report { schema: SCHEMA, things: answers })?))?;
+            print(&format!(
+                "{}\n",
+                serde_json::to_string_pretty(&Report { schema: SCHEMA, things: answers })?
+            ))?;
         } else {
             let style = globals.style();
-            let blocks = answers.iter().flat_map(|answer| answer.found.iter().map(|f| finding(answer.thing, f, style)));
+            let blocks = answers
+                .iter()
+                .flat_map(|answer| answer.found.iter().map(|f| finding(answer.thing, f, style)));
             print(&blocks.collect::<Vec<_>>().join("\n"))?;
         }
         match unknown.split_last() {

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use snorkel_engines::Engine;
-use snorkel_netns::enter::{Dns, EtcFile, Guest, Kind, Names, Refused, Rejected, Step, Subject, nsswitch_of_host, shell_word};
-use snorkel_netns::user::User;
 use snorkel_netns::caps;
+use snorkel_netns::enter::{
+    Dns, EtcFile, Guest, Kind, Names, Refused, Rejected, Step, Subject, nsswitch_of_host, shell_word,
+};
+use snorkel_netns::user::User;
 use snorkel_topology::locate::{Located, Place};
 
 use super::{invoker, shell};
@@ -106,7 +108,12 @@ fn set(env: &mut Vec<(OsString, OsString)>, key: impl Into<OsString>, value: imp
 
 /// Which namespaces are joined: those asked for, as far as the target has them, and the user namespace where without it
 /// the others would be refused.
-fn kinds(located: &Located, wishes: &Wishes, name: &str, warnings: &mut Vec<String>) -> Result<Vec<Kind>, Failure> {
+fn kinds(
+    located: &Located,
+    wishes: &Wishes,
+    name: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Kind>, Failure> {
     let mut kinds = wishes.kinds.clone();
     if matches!(located.place, Place::Netns(..)) {
         if wishes.kinds_chosen && kinds != [Kind::Net] {
@@ -165,7 +172,8 @@ fn etc_files(
             Ok(guest) => Names::of_container(&guest),
             // podman#17081: not even root may look into a FUSE root of another user.
             Err(e) => {
-                warnings.push(format!("the files of {name} cannot be read ({e}): names do not resolve as in it"));
+                warnings
+                    .push(format!("the files of {name} cannot be read ({e}): names do not resolve as in it"));
                 Names::without_container()
             }
         },
@@ -186,7 +194,9 @@ fn etc_files(
 
 fn rejection(name: &str, path: &str, why: Refused) -> String {
     let lost = match path {
-        "etc/resolv.conf" => "no name server is asked; choose one with --dns engine, --dns host or --dns ADDRESS",
+        "etc/resolv.conf" => {
+            "no name server is asked; choose one with --dns engine, --dns host or --dns ADDRESS"
+        }
         _ => "it is left out",
     };
     format!("/{path} of {name} is not used: {why}; {lost}")
@@ -201,9 +211,9 @@ fn engine_names(located: &Located, names: Names, name: &str) -> Result<Names, Fa
         ))
         .hint("--dns container, --dns host or --dns ADDRESS"));
     };
-    names.with_resolv_conf_of(path).map_err(|why| {
-        Failure::new(format!("--dns engine: {} of {name} is not used: {why}", path.display()))
-    })
+    names
+        .with_resolv_conf_of(path)
+        .map_err(|why| Failure::new(format!("--dns engine: {} of {name} is not used: {why}", path.display())))
 }
 
 /// `/etc/netns/NAME/*`, as `ip netns exec` has it (ip-netns(8)); without that folder the host's files hold.

@@ -43,7 +43,8 @@ functions -q __snorkel_prompt; and __snorkel_prompt; end";
 
 /// The shell by its path, made to show `target` in its prompt.
 pub(crate) fn shell(path: &OsStr, target: &str, has_etc: bool) -> Shell {
-    let file = |name: &str, content: &str| EtcFile { path: name.into(), content: content.as_bytes().to_vec() };
+    let file =
+        |name: &str, content: &str| EtcFile { path: name.into(), content: content.as_bytes().to_vec() };
     let name = Path::new(path).file_name().unwrap_or(path).to_string_lossy().into_owned();
     let mut shell = Shell { command: vec![path.to_owned()], files: Vec::new(), env: Vec::new() };
     match name.as_str() {

@@ -18,7 +18,8 @@ pub(crate) struct Shape {
 
 const NARROW: [&str; 9] = ["NAME", "ENGINE", "PID", "NETNS", "LINK", "ADDRESS", "PEER", "BRIDGE", "STATE"];
 const WIDE: [&str; 14] = [
-    "NAME", "ENGINE", "PID", "NETNS", "LINK", "ADDRESS", "PEER", "BRIDGE", "STATE", "KIND", "MAC", "MTU", "ID", "IMAGE",
+    "NAME", "ENGINE", "PID", "NETNS", "LINK", "ADDRESS", "PEER", "BRIDGE", "STATE", "KIND", "MAC", "MTU",
+    "ID", "IMAGE",
 ];
 
 /// The targets of the snapshot as a table.
@@ -52,12 +53,7 @@ pub(crate) fn is_running(target: &Target) -> bool {
     matches!(target.container.state, State::Running | State::Paused)
 }
 
-fn rows_of(
-    target: &Target,
-    namespace: Option<&Namespace>,
-    place: usize,
-    shape: Shape,
-) -> Vec<Vec<Cell>> {
+fn rows_of(target: &Target, namespace: Option<&Namespace>, place: usize, shape: Shape) -> Vec<Vec<Cell>> {
     let container = &target.container;
     let netns = match (namespace, target.host) {
         (_, true) => Cell::new("host").tone(Tone::Doubtful),

@@ -15,7 +15,8 @@ pub(crate) fn finding(thing: &str, finding: &Finding, style: Style) -> String {
         format!("nobody's; it is in {}", finding.netns)
     };
     let owner = printable(&owner).into_owned();
-    let mut out = format!("{} ({}) → {}\n", printable(thing), finding.found_as, style.paint(Tone::Heading, owner));
+    let mut out =
+        format!("{} ({}) → {}\n", printable(thing), finding.found_as, style.paint(Tone::Heading, owner));
     let mut line = |key: &str, value: String| out.push_str(&format!("  {key:<8} {}\n", printable(&value)));
     if let Some(inside) = &finding.inside {
         let mut words = vec![inside.name.clone(), format!("index {}", inside.index)];
@@ -25,7 +26,8 @@ pub(crate) fn finding(thing: &str, finding: &Finding, style: Style) -> String {
         line("link", words.join(", "));
     }
     if let Some(outside) = &finding.outside {
-        let place = if outside.of == "host" { "on the host".to_owned() } else { format!("in {}", outside.of) };
+        let place =
+            if outside.of == "host" { "on the host".to_owned() } else { format!("in {}", outside.of) };
         line("peer", format!("{}, index {}, {place}", outside.name, outside.index));
     }
     if let Some(bridge) = &finding.bridge {

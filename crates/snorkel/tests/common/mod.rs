@@ -98,8 +98,12 @@ pub(crate) struct Host {
 impl Host {
     /// As it is now.
     pub(crate) fn now() -> Host {
-        let mut links: Vec<PathBuf> =
-            fs::read_dir("/sys/class/net").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut links: Vec<PathBuf> = fs::read_dir("/sys/class/net")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
         links.sort();
         Host {
             etc: tree(Path::new("/etc")),

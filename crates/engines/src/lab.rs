@@ -1,0 +1,180 @@
+//! Labs: throw-away containers made of namespaces alone. Their holder listens on the abstract socket
+//! `@snorkel-lab/NAME` and answers one line of JSON with one line of JSON.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::asking::Sink;
+use crate::fault::{Fault, Result, escaped};
+use crate::http::null_is_default as null;
+use crate::unixsockets::{self, Conversation, is_timeout};
+use crate::{Container, Engine, PublishedPort, State, users};
+
+const PREFIX: &[u8] = b"snorkel-lab/";
+const LONGEST: usize = 4 << 20;
+/// The lab that is meant where none is named.
+const DEFAULT: &str = "lab";
+
+/// What a lab says of itself.
+#[derive(Debug, Deserialize)]
+struct Lab {
+    #[serde(default, deserialize_with = "null")]
+    lab: String,
+    #[serde(default, deserialize_with = "null")]
+    nodes: Vec<Node>,
+    switch: Option<Switch>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Node {
+    name: String,
+    #[serde(default, deserialize_with = "null")]
+    pid: i64,
+    #[serde(default, deserialize_with = "null")]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    ports: Vec<Port>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Switch {
+    #[serde(default, deserialize_with = "null")]
+    pid: i64,
+}
+
+/// A port as it is published elsewhere, or anything else.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Port {
+    Published(PublishedPort),
+    /// What listens inside and is published nowhere.
+    Other(serde::de::IgnoredAny),
+}
+
+/// The members of every lab.
+pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    for socket in unixsockets::listening(Path::new("/proc/net/unix"))? {
+        let Some(name) = socket.strip_prefix(PREFIX) else { continue };
+        let name = String::from_utf8_lossy(name).into_owned();
+        match ask(&socket, deadline, timeout) {
+            Ok(line) => match parse(&name, &line) {
+                Ok(containers) => sink.extend(containers),
+                Err(fault) => sink.warn(fault),
+            },
+            // The lab was taken down in the meantime.
+            Err(Fault::Connect { source, .. }) if source.kind() == std::io::ErrorKind::ConnectionRefused => {}
+            Err(fault) => sink.warn(fault),
+        }
+    }
+    Ok(())
+}
+
+fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<Vec<u8>> {
+    let shown = escaped(&String::from_utf8_lossy(socket));
+    let failed = |source: std::io::Error| {
+        if is_timeout(&source) {
+            Fault::TimedOut(timeout)
+        } else {
+            Fault::Connect { path: format!("@{shown}").into(), source }
+        }
+    };
+    let mut lab = Conversation::open(socket, deadline).map_err(failed)?;
+    if lab.uid != 0 && lab.uid != users::own_uid() {
+        return Err(Fault::Foreign(format!(
+            "the lab @{shown} belongs to user {}; it is not asked",
+            users::name_of(lab.uid)
+        )));
+    }
+    let mut stream = lab.stream().map_err(failed)?;
+    stream.write_all(b"{\"ask\":\"list\"}\n").map_err(failed)?;
+    lab.read_line(LONGEST)
+        .map_err(failed)?
+        .ok_or(Fault::TooLong { request: format!("lab @{shown}"), limit: LONGEST })
+}
+
+/// Reads a lab's answer. `socket_name` is what the lab is called by its socket, which nobody can forge for another.
+pub(crate) fn parse(socket_name: &str, line: &[u8]) -> Result<Vec<Container>> {
+    let what = format!("lab '{}'", escaped(socket_name));
+    let lab: Lab = crate::http::json(&what, line)?;
+    if !lab.lab.is_empty() && lab.lab != socket_name {
+        let why = format!("it calls itself '{}'", escaped(&lab.lab));
+        return Err(Fault::Garbage { what: format!("the answer of {what}"), why });
+    }
+    let scope = (socket_name != DEFAULT).then(|| socket_name.to_owned());
+    let member = |name: String, pid: i64| {
+        let mut container = Container {
+            scope: scope.clone(),
+            names: vec![name.clone()],
+            state: State::Running,
+            status: "running".into(),
+            ..Container::new(Engine::Lab, name)
+        };
+        container.set_pid(pid);
+        container
+    };
+    let named_switch = lab.nodes.iter().any(|n| n.name == "switch");
+    let mut members: Vec<Container> = lab
+        .nodes
+        .into_iter()
+        .map(|node| Container {
+            labels: node.labels,
+            ports: node
+                .ports
+                .into_iter()
+                .filter_map(|p| match p {
+                    Port::Published(port) => Some(port),
+                    Port::Other(_) => None,
+                })
+                .collect(),
+            ..member(node.name, node.pid)
+        })
+        .collect();
+    if let Some(switch) = lab.switch.filter(|_| !named_switch) {
+        members.push(member("switch".into(), switch.pid));
+    }
+    Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ANSWER: &str = r#"{"lab":"lab","nodes":[{"name":"web","pid":123,"labels":{"a":"b"},"ports":[80]},{"name":"db","pid":124}],"switch":{"pid":125}}"#;
+
+    #[test]
+    fn the_members_of_a_lab_and_its_switch_are_containers() {
+        let members = parse("lab", ANSWER.as_bytes()).unwrap();
+        let names: Vec<String> = members.iter().map(Container::qualified).collect();
+        assert_eq!(names, ["lab:web", "lab:db", "lab:switch"]);
+        assert_eq!(members[0].pid.unwrap().get(), 123);
+        assert_eq!(members[0].labels["a"], "b");
+    }
+
+    #[test]
+    fn another_labs_members_carry_its_name() {
+        let members = parse("two", ANSWER.replace("\"lab\":\"lab\"", "\"lab\":\"two\"").as_bytes()).unwrap();
+        assert_eq!(members[0].qualified(), "lab:two/web");
+        assert!(parse("two", ANSWER.as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_answers_do_no_harm(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = ANSWER.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = parse("lab", &bytes);
+        }
+
+        #[test]
+        fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse("lab", &bytes);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! LXC, and with it LXD and Incus: the monitor of every running container listens on an abstract socket.
+//!
+//! The socket is `@LXCPATH/NAME/command`, or `@lxc/HASH/command` where that would be too long. A request is C's
+//! `struct lxc_cmd_req` (command, length of data, pointer) with the sender's credentials beside it, an answer
+//! `struct lxc_cmd_rsp` (result, length of data, pointer); an answer that fits into a pointer stands in its place
+//! (lxc, `src/lxc/commands.c` and `commands.h`; the names as `lxc-ls --active` finds them, `lxccontainer.c`).
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, UCred, sendmsg};
+use snorkel_netns::{Pid, Process};
+
+use crate::asking::Sink;
+use crate::fault::{Fault, Result, escaped};
+use crate::unixsockets::{self, Conversation, is_timeout};
+use crate::{Container, Engine, LxcPlaces, State, users};
+
+/// `enum lxc_cmd_t`.
+const GET_STATE: i32 = 3;
+const GET_INIT_PID: i32 = 4;
+const GET_NAME: i32 = 8;
+/// What goes and comes is two ints and a pointer.
+const MESSAGE: usize = 8 + size_of::<usize>();
+/// Names are shorter; a longer answer is no name.
+const LONGEST_NAME: usize = 4096;
+
+/// The running containers, by their monitors, and the stopped ones, by their directories.
+pub(crate) fn list(places: &LxcPlaces, timeout: Duration, sink: &Sink) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let mut running: Vec<String> = Vec::new();
+    for socket in unixsockets::listening(&places.sockets)? {
+        let Some(name) = monitor_name(&socket) else { continue };
+        match ask(&socket, name, deadline) {
+            Ok(Some(container)) => {
+                running.push(container.id.clone());
+                sink.push(container);
+            }
+            // It ended in the meantime.
+            Ok(None) => {}
+            Err(source) if is_timeout(&source) => sink.warn(Fault::TimedOut(timeout)),
+            Err(source) => sink.warn(Fault::Connect {
+                path: PathBuf::from(format!("@{}", escaped(&String::from_utf8_lossy(&socket)))),
+                source,
+            }),
+        }
+    }
+    for dir in &places.dirs {
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(source) => {
+                let fault = Fault::Read { path: dir.clone(), source };
+                if !fault.is_absence() {
+                    sink.warn(fault);
+                }
+                continue;
+            }
+        };
+        for entry in entries.flatten().filter(|e| e.path().join("config").is_file()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !running.contains(&name) {
+                sink.push(Container {
+                    names: vec![name.clone()],
+                    state: State::Stopped,
+                    status: "STOPPED".into(),
+                    ..Container::new(Engine::Lxc, name)
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What stands in the name of a monitor's socket.
+#[derive(Debug, PartialEq, Eq)]
+enum MonitorName {
+    /// The container's name.
+    Plain(String),
+    /// A hash of path and name: the monitor knows the name.
+    Hashed,
+}
+
+/// Other programs have sockets that end in "command": LXC's lie in a directory of containers.
+fn monitor_name(socket: &[u8]) -> Option<MonitorName> {
+    let path = socket.strip_suffix(b"/command")?;
+    if let Some(hash) = path.strip_prefix(b"lxc/") {
+        return (hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit)).then_some(MonitorName::Hashed);
+    }
+    let text = String::from_utf8_lossy(path);
+    let path = Path::new(text.as_ref());
+    let dir = path.parent()?;
+    let known = dir.ends_with("lxc") || dir.ends_with("containers") || dir.ends_with("lxc/containers");
+    (path.is_absolute() && known).then_some(())?;
+    Some(MonitorName::Plain(path.file_name()?.to_string_lossy().into_owned()))
+}
+
+/// Asks one monitor; each command takes a connection of its own.
+fn ask(socket: &[u8], name: MonitorName, deadline: Instant) -> io::Result<Option<Container>> {
+    let begun = match Conversation::open(socket, deadline) {
+        Ok(begun) => begun,
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let (uid, monitor) = (begun.uid, begun.pid);
+    let pid = command(begun, GET_INIT_PID)?;
+    let name = match name {
+        MonitorName::Plain(name) => name,
+        MonitorName::Hashed => {
+            let data = command(Conversation::open(socket, deadline)?, GET_NAME)?.data;
+            let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
+            String::from_utf8_lossy(&data[..end]).into_owned()
+        }
+    };
+    if name.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the monitor gives no name"));
+    }
+    let state = command(Conversation::open(socket, deadline)?, GET_STATE)?;
+    let (state, status) = state_of(state.value);
+    let scope = (uid != 0 && uid != users::own_uid()).then(|| users::name_of(uid));
+    let mut container = Container {
+        scope,
+        names: vec![name.clone()],
+        state,
+        status: status.into(),
+        ..Container::new(Engine::Lxc, name)
+    };
+    container.set_pid(i64::from(pid.value));
+    // A monitor of another user's could name any process; the first one of its container is its child.
+    if container.scope.is_some()
+        && let Some(init) = container.pid
+        && parent(init) != Some(monitor)
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("it says that process {init} is its container's, but that is not its child"),
+        ));
+    }
+    Ok(Some(container))
+}
+
+fn parent(pid: Pid) -> Option<i32> {
+    let status = Process::open(pid).ok()?.read("status").ok()?;
+    status.lines().find_map(|l| l.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// `enum lxc_state_t` of `src/lxc/state.h`, and the words that lxc-ls prints.
+fn state_of(number: i32) -> (State, &'static str) {
+    match number {
+        0 => (State::Stopped, "STOPPED"),
+        1 => (State::Created, "STARTING"),
+        2 => (State::Running, "RUNNING"),
+        3 => (State::Running, "STOPPING"),
+        4 => (State::Running, "ABORTING"),
+        5 => (State::Paused, "FREEZING"),
+        6 => (State::Paused, "FROZEN"),
+        7 => (State::Running, "THAWED"),
+        _ => (State::Unknown, "UNKNOWN"),
+    }
+}
+
+/// What a monitor answers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// The pointer, as the int that it stands for.
+    pub(crate) value: i32,
+    /// How many bytes of data follow.
+    pub(crate) length: usize,
+    /// Those bytes.
+    pub(crate) data: Vec<u8>,
+}
+
+/// Reads `struct lxc_cmd_rsp`, without the data behind it.
+pub(crate) fn parse_reply(bytes: &[u8]) -> io::Result<Reply> {
+    let int = |at: usize| -> io::Result<i32> {
+        let four: [u8; 4] = bytes
+            .get(at..at + 4)
+            .and_then(|s| s.try_into().ok())
+            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        Ok(i32::from_ne_bytes(four))
+    };
+    let (result, length) = (int(0)?, int(4)?);
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(result.checked_neg().unwrap_or(libc::EINVAL)));
+    }
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|l| *l <= LONGEST_NAME)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer's length makes no sense"))?;
+    // The pointer holds an int: on a big-endian machine that is its second half.
+    let value = if cfg!(target_endian = "big") && size_of::<usize>() == 8 { int(12)? } else { int(8)? };
+    Ok(Reply { value, length, data: Vec::new() })
+}
+
+fn command(mut to: Conversation, command: i32) -> io::Result<Reply> {
+    let mut request = [0; MESSAGE];
+    request[..4].copy_from_slice(&command.to_ne_bytes());
+    let credentials = UCred {
+        pid: rustix::process::getpid(),
+        uid: rustix::process::getuid(),
+        gid: rustix::process::getgid(),
+    };
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    if !beside.push(SendAncillaryMessage::ScmCredentials(credentials)) {
+        return Err(io::Error::other("no room for credentials"));
+    }
+    let sent = sendmsg(to.stream()?, &[IoSlice::new(&request)], &mut beside, SendFlags::NOSIGNAL)?;
+    if sent != MESSAGE {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    let mut answer = [0; MESSAGE];
+    to.read_exact(&mut answer)?;
+    let mut reply = parse_reply(&answer)?;
+    reply.data = vec![0; reply.length];
+    to.read_exact(&mut reply.data)?;
+    Ok(reply)
+}
+
+#[cfg(test)]
+mod tests;

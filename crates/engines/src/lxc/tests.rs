@@ -1,0 +1,93 @@
+use super::*;
+use proptest::prelude::*;
+use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+/// A monitor that answers every command with what a container with this init would.
+fn fake_monitor(name: &str, init: i32) -> std::thread::JoinHandle<()> {
+    let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    std::thread::spawn(move || {
+        for _ in 0..3 {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = [0; MESSAGE];
+            client.read_exact(&mut request).unwrap();
+            let (value, data): (i32, &[u8]) = match i32::from_ne_bytes(request[..4].try_into().unwrap()) {
+                GET_INIT_PID => (init, b""),
+                GET_STATE => (2, b""),
+                GET_NAME => (0, b"a-long-name\0"),
+                other => panic!("command {other}"),
+            };
+            let mut answer = [0u8; MESSAGE];
+            answer[4..8].copy_from_slice(&(data.len() as i32).to_ne_bytes());
+            answer[8..12].copy_from_slice(&value.to_ne_bytes());
+            client.write_all(&answer).unwrap();
+            client.write_all(data).unwrap();
+        }
+    })
+}
+
+#[test]
+fn a_monitor_is_asked_for_name_process_and_state() {
+    let socket = format!("lxc/{:016x}/command", std::process::id());
+    let monitor = fake_monitor(&socket, Pid::own().get());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let found = ask(socket.as_bytes(), monitor_name(socket.as_bytes()).unwrap(), deadline).unwrap().unwrap();
+    monitor.join().unwrap();
+    assert_eq!(found.qualified(), "lxc:a-long-name");
+    assert_eq!(
+        (found.pid, found.state, found.status.as_str()),
+        (Some(Pid::own()), State::Running, "RUNNING")
+    );
+}
+
+#[test]
+fn a_monitor_that_says_nothing_is_given_up() {
+    let name = format!("/tmp/{}/lxc/web/command", std::process::id());
+    let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    let _silent = UnixListener::bind_addr(&address).unwrap();
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let error = ask(name.as_bytes(), MonitorName::Plain("web".into()), deadline).unwrap_err();
+    assert!(is_timeout(&error), "{error}");
+}
+
+#[test]
+fn stopped_containers_are_found_by_their_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("web")).unwrap();
+    fs::write(dir.path().join("web/config"), "lxc.uts.name = web\n").unwrap();
+    fs::create_dir(dir.path().join("lost+found")).unwrap();
+    let sockets = dir.path().join("unix");
+    fs::write(&sockets, "").unwrap();
+    let sink = Sink::default();
+    list(&LxcPlaces { sockets, dirs: vec![dir.path().into()] }, Duration::from_secs(10), &sink).unwrap();
+    let found = sink.take().containers;
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].qualified().as_str(), found[0].state), ("lxc:web", State::Stopped));
+}
+
+#[test]
+fn only_names_of_monitors_are_taken_for_monitors() {
+    let plain = |name: &str| Some(MonitorName::Plain(name.into()));
+    assert_eq!(monitor_name(b"/var/lib/lxc/web/command"), plain("web"));
+    assert_eq!(monitor_name(b"/var/snap/lxd/common/lxd/containers/p_web/command"), plain("p_web"));
+    assert_eq!(monitor_name(b"lxc/0123456789abcdef/command"), Some(MonitorName::Hashed));
+    for other in
+        [&b"/tmp/x/command"[..], b"lxc/web/command", b"/var/lib/lxc/web/monitor", b"/command", b"command"]
+    {
+        assert_eq!(monitor_name(other), None);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_reply_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
+        let _ = parse_reply(&bytes);
+    }
+
+    #[test]
+    fn any_socket_name_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        let _ = monitor_name(&bytes);
+    }
+}

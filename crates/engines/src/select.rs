@@ -1,0 +1,245 @@
+//! Which container a target means: a pure function over what was found. It never guesses: two matches are an error.
+
+use crate::fault::escaped;
+use crate::{Container, Engine, Kind, TargetSpec};
+
+/// Why no single container was selected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// Several fit equally well.
+    #[error("'{}' is ambiguous: {}", escaped(.spec), list(.candidates))]
+    Ambiguous {
+        /// The target as it was named.
+        spec: String,
+        /// Qualified names; each selects one.
+        candidates: Vec<String>,
+    },
+    /// None fits.
+    #[error("no target '{}'{}", escaped(.spec), did_you_mean(.suggestions))]
+    NotFound {
+        /// The target as it was named.
+        spec: String,
+        /// Qualified names that look alike, the likest first.
+        suggestions: Vec<String>,
+    },
+    /// There is one, but it has no network to work in.
+    #[error("{} is not running: {}", escaped(.qualified), if .status.is_empty() { "it has no process".into() } else { escaped(.status) })]
+    Stopped {
+        /// Its qualified name.
+        qualified: String,
+        /// The engine's own word for its state.
+        status: String,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|n| escaped(n)).collect::<Vec<_>>().join(", ")
+}
+
+fn did_you_mean(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => {
+            format!("; did you mean {}?", names.iter().map(|n| escaped(n)).collect::<Vec<_>>().join(" or "))
+        }
+    }
+}
+
+/// The one container that `spec` means. `all` should have been through [`crate::merge`].
+///
+/// The qualified name itself beats an exact name, that beats a full id, that beats the name of a pod, that beats the
+/// start of an id.
+pub fn select<'a>(spec: &TargetSpec, all: &'a [Container]) -> Result<&'a Container, SelectError> {
+    let not_found =
+        || Err(SelectError::NotFound { spec: spec.to_string(), suggestions: suggestions(spec, all) });
+    if spec.kind == Some(Kind::Pod) {
+        return settle_pod(spec, all).unwrap_or_else(not_found);
+    }
+    let whole = spec.to_string();
+    let ranks: [&dyn Fn(&Container) -> bool; 5] = [
+        &|c| spec.kind.is_some() && c.qualified() == whole,
+        &|c| has_name(spec, c),
+        &|c| has_id(spec, c, &|id, wanted| id == wanted),
+        // A bare word may also be a pod's name; settled below.
+        &|_| false,
+        &|c| has_id(spec, c, &|id, wanted| !wanted.is_empty() && id.starts_with(wanted)),
+    ];
+    for (rank, fits) in ranks.iter().enumerate() {
+        if rank == 3 {
+            if spec.kind.is_none()
+                && let Some(pod) = as_pod(&spec.name)
+                && let Some(settled) = settle_pod(&pod, all)
+            {
+                return settled;
+            }
+            continue;
+        }
+        let matches: Vec<&Container> = all.iter().filter(|c| fits(c)).collect();
+        if !matches.is_empty() {
+            return settle(spec, matches);
+        }
+    }
+    not_found()
+}
+
+/// Whether the engine, or one under which it is known as well, is the one that is asked for.
+fn is_of(spec: &TargetSpec, c: &Container) -> bool {
+    spec.engine().is_none_or(|engine| c.engine == engine)
+}
+
+fn in_scope(spec: &TargetSpec, c: &Container) -> bool {
+    spec.scope.is_none() || spec.scope == c.scope
+}
+
+fn has_name(spec: &TargetSpec, c: &Container) -> bool {
+    let joined = spec.joined();
+    let direct = is_of(spec, c)
+        && c.names.iter().chain((!c.engine.has_ids()).then_some(&c.id)).any(|name| {
+            (*name == spec.name && in_scope(spec, c))
+                || *name == joined
+                || c.scope.as_ref().is_some_and(|scope| {
+                    joined.strip_prefix(scope.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(name)
+                })
+        });
+    let netns = c.engine == Engine::Netns
+        && is_of(spec, c)
+        && c.netns_path.as_ref().is_some_and(|path| path.as_os_str() == spec.name.as_str());
+    direct || netns || aliased(c).any(|alias| alias_fits(spec, &alias, &|name| name == spec.name))
+}
+
+fn has_id(spec: &TargetSpec, c: &Container, fits: &dyn Fn(&str, &str) -> bool) -> bool {
+    if !c.engine.has_ids() {
+        return false;
+    }
+    let joined = spec.joined();
+    let scoped = c.scope.as_ref().and_then(|scope| joined.strip_prefix(scope.as_str())?.strip_prefix('/'));
+    let direct = is_of(spec, c)
+        && ((in_scope(spec, c) && fits(&c.id, &spec.name))
+            || scoped.is_some_and(|wanted| fits(&c.id, wanted)));
+    direct || aliased(c).any(|alias| alias_fits(spec, &alias, &|_| fits(&c.id, &spec.name)))
+}
+
+/// The other engines' views on it, read back from their qualified names.
+fn aliased(c: &Container) -> impl Iterator<Item = TargetSpec> + '_ {
+    c.aliases.iter().filter_map(|alias| alias.parse().ok())
+}
+
+fn alias_fits(spec: &TargetSpec, alias: &TargetSpec, name: &dyn Fn(&str) -> bool) -> bool {
+    spec.kind.is_some()
+        && spec.kind == alias.kind
+        && (spec.scope.is_none() || spec.scope == alias.scope)
+        && name(&alias.name)
+}
+
+/// `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER` without the word before it.
+fn as_pod(name: &str) -> Option<TargetSpec> {
+    format!("pod:{name}").parse().ok()
+}
+
+/// The container or the sandbox of a pod; without a container's name any that is up has the pod's network.
+fn settle_pod<'a>(spec: &TargetSpec, all: &'a [Container]) -> Option<Result<&'a Container, SelectError>> {
+    let of_pod = |c: &&Container| {
+        c.pod.as_ref().is_some_and(|pod| {
+            pod.name == spec.name
+                && spec.scope.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
+                && (spec.container.is_none() || spec.container == pod.container)
+        })
+    };
+    let matches: Vec<&Container> = all.iter().filter(of_pod).collect();
+    let first = matches.first()?;
+    // One pod name in two namespaces, or under two engines that are not one another's view.
+    let mut pods: Vec<String> = matches
+        .iter()
+        .filter(|c| c.is_up())
+        .filter_map(|c| {
+            c.pod.as_ref().map(|p| format!("pod:{}", crate::Pod { container: None, ..p.clone() }))
+        })
+        .collect();
+    pods.sort();
+    pods.dedup();
+    if pods.len() > 1 {
+        return Some(Err(SelectError::Ambiguous { spec: spec.to_string(), candidates: pods }));
+    }
+    if spec.container.is_some() {
+        return Some(settle(spec, matches));
+    }
+    let up = |sandbox: bool| {
+        matches.iter().find(|c| c.is_up() && c.pod.as_ref().is_some_and(|p| p.container.is_none() == sandbox))
+    };
+    Some(match up(true).or_else(|| up(false)) {
+        Some(found) => Ok(found),
+        None => Err(stopped(first)),
+    })
+}
+
+fn stopped(c: &Container) -> SelectError {
+    SelectError::Stopped { qualified: c.qualified(), status: c.status.clone() }
+}
+
+/// One match, or an error that says what there is.
+fn settle<'a>(spec: &TargetSpec, matches: Vec<&'a Container>) -> Result<&'a Container, SelectError> {
+    let up: Vec<&Container> = matches.iter().copied().filter(|c| c.is_up()).collect();
+    match (&matches[..], &up[..]) {
+        ([only], []) => Err(stopped(only)),
+        ([only], _) => Ok(only),
+        ([first, ..], []) => Err(stopped(first)),
+        // Earlier attempts of the same container of a pod stay in the engine's list: they are not meant.
+        (all, [only])
+            if all.iter().all(|c| c.engine == only.engine && c.pod.is_some() && c.pod == only.pod) =>
+        {
+            Ok(only)
+        }
+        (all, _) => {
+            let mut candidates: Vec<String> = all.iter().map(|c| c.qualified()).collect();
+            for (i, c) in all.iter().enumerate() {
+                let mine = c.qualified();
+                if all.iter().filter(|other| other.qualified() == mine).count() > 1 {
+                    candidates[i] = c.qualified_id();
+                }
+            }
+            candidates.sort();
+            Err(SelectError::Ambiguous { spec: spec.to_string(), candidates })
+        }
+    }
+}
+
+/// Up to three qualified names that a slip of the fingers away from what was typed.
+fn suggestions(spec: &TargetSpec, all: &[Container]) -> Vec<String> {
+    let typed = spec.joined();
+    let allowed = (typed.chars().count() / 3).max(1);
+    let mut near: Vec<(usize, String)> = all
+        .iter()
+        .filter_map(|c| {
+            let pod = c.pod.iter().flat_map(|p| [p.name.clone(), p.to_string()]);
+            let distance = c
+                .names
+                .iter()
+                .cloned()
+                .chain(pod)
+                .chain((!c.engine.has_ids()).then(|| c.id.clone()))
+                .map(|name| {
+                    if name.eq_ignore_ascii_case(&typed) || name.eq_ignore_ascii_case(&spec.name) {
+                        0
+                    } else {
+                        // Hostile names can be long, and the measure is quadratic.
+                        let close = |a: &str, b: &str| {
+                            if a.len().abs_diff(b.len()) > 3 * allowed || b.len() > 512 {
+                                usize::MAX
+                            } else {
+                                strsim::damerau_levenshtein(a, b)
+                            }
+                        };
+                        close(&typed, &name).min(close(&spec.name, &name))
+                    }
+                })
+                .min()?;
+            (distance <= allowed).then(|| (distance, c.qualified()))
+        })
+        .collect();
+    near.sort();
+    near.dedup();
+    near.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests;

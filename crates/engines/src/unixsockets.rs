@@ -1,0 +1,167 @@
+//! The listening abstract sockets of this network namespace, and a conversation with one of them under a deadline.
+//!
+//! `/proc/net/unix` shows an abstract name with `@` for its first byte (proc_net_unix in proc(5)). Anyone can bind such
+//! a name, so who listens is asked of the kernel (`SO_PEERCRED`, unix(7)) before a word of his is believed.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::fault::{Fault, Result};
+
+/// `__SO_ACCEPTCON` of linux/net.h, as the flags column shows it.
+const LISTENING: u32 = 1 << 16;
+
+/// The abstract names on which somebody listens, without the `@`, in the order of the file.
+pub(crate) fn listening(file: &Path) -> Result<Vec<Vec<u8>>> {
+    let text = fs::read(file).map_err(|source| Fault::Read { path: file.to_owned(), source })?;
+    Ok(parse(&text))
+}
+
+pub(crate) fn parse(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    for line in text.split(|b| *b == b'\n') {
+        if let Some(name) = parse_line(line)
+            && !names.iter().any(|known| known == name)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// `Num: RefCount Protocol Flags Type St Inode @NAME`; the name may hold spaces.
+fn parse_line(line: &[u8]) -> Option<&[u8]> {
+    let mut rest = line;
+    for column in 0..7 {
+        rest = rest.trim_ascii_start();
+        let end = rest.iter().position(|b| *b == b' ')?;
+        let (field, after) = rest.split_at(end);
+        if column == 3 {
+            let flags = u32::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok()?;
+            if flags & LISTENING == 0 {
+                return None;
+            }
+        }
+        rest = after;
+    }
+    rest.strip_prefix(b" ")?.strip_prefix(b"@").filter(|name| !name.is_empty())
+}
+
+/// A connection that ends at its deadline, whatever the other side does.
+pub(crate) struct Conversation {
+    stream: UnixStream,
+    deadline: Instant,
+    /// Process and user of whoever listens, as the kernel knows them.
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
+}
+
+impl Conversation {
+    /// Connects to an abstract name. A listener whose queue is full is waited for until the deadline.
+    pub(crate) fn open(name: &[u8], deadline: Instant) -> io::Result<Conversation> {
+        let address = SocketAddrUnix::new_abstract_name(name)?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_timeout(&socket, Timeout::Send, Some(left(deadline)?))?;
+        rustix::net::connect(&socket, &address)?;
+        let peer = socket_peercred(&socket)?;
+        Ok(Conversation {
+            stream: UnixStream::from(socket),
+            deadline,
+            pid: peer.pid.as_raw_nonzero().get(),
+            uid: peer.uid.as_raw(),
+        })
+    }
+
+    pub(crate) fn stream(&self) -> io::Result<&UnixStream> {
+        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
+        Ok(&self.stream)
+    }
+
+    /// Reads exactly so many bytes.
+    pub(crate) fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.stream()?.read(&mut buffer[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a line, without its end; `None` if it is longer than `limit`.
+    pub(crate) fn read_line(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        let mut chunk = [0; 8192];
+        loop {
+            match self.stream()?.read(&mut chunk) {
+                Ok(0) => {
+                    return if line.is_empty() {
+                        Err(io::ErrorKind::UnexpectedEof.into())
+                    } else {
+                        Ok(Some(line))
+                    };
+                }
+                Ok(n) => {
+                    let end = chunk[..n].iter().position(|b| *b == b'\n');
+                    line.extend_from_slice(&chunk[..end.unwrap_or(n)]);
+                    if line.len() > limit {
+                        return Ok(None);
+                    }
+                    if end.is_some() {
+                        return Ok(Some(line));
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+fn left(deadline: Instant) -> io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(left.max(Duration::from_micros(1))),
+    }
+}
+
+/// Whether an error is the deadline's: a socket's own time-out comes as EAGAIN.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_listening_abstract_sockets_are_found() {
+        let text = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+            ffff: 00000002 00000000 00010000 0001 01 12345 @/var/lib/lxc/my web/command\n\
+            ffff: 00000003 00000000 00000000 0001 03 12346 @/var/lib/lxc/my web/command\n\
+            ffff: 00000002 00000000 00010000 0001 01   999 /run/x.sock\n\
+            ffff: 00000002 00000000 00010000 0001 01 12347 @snorkel-lab/lab\n\
+            ffff: 00000002 00000000 00010000 0001 01 12347\n";
+        let names = parse(text);
+        assert_eq!(names, [b"/var/lib/lxc/my web/command".to_vec(), b"snorkel-lab/lab".to_vec()]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_without_panic(text in prop::collection::vec(any::<u8>(), 0..300)) {
+            parse(&text);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! containerd's messages.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| snorkel_engines::fuzz::fuzz_containerd(bytes));

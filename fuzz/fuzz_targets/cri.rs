@@ -1,0 +1,4 @@
+//! The messages of a CRI socket.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| snorkel_engines::fuzz::fuzz_cri(bytes));

@@ -1,0 +1,4 @@
+//! Docker's list of containers.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| snorkel_engines::fuzz::fuzz_docker_list(bytes));
