@@ -1,6 +1,8 @@
 //! Asking: all engines at once, or those that a target can belong to; each on a thread of its own with its own
 //! time-out, so that one that hangs costs the others nothing.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -73,14 +75,30 @@ pub struct Answer {
 
 /// Every container of every engine.
 pub fn list(query: &Query) -> Answer {
-    finish(query, run(query, jobs(query, &What::All)))
+    finish(query, complete(query, run(query, jobs(query, &What::All))))
+}
+
+/// Asks containerd for the tasks of Docker's containers, if there are some of which no Docker has told.
+fn complete(query: &Query, mut answer: Answer) -> Answer {
+    answer.containers = merge(answer.containers);
+    let sockets: BTreeSet<PathBuf> = answer
+        .containers
+        .iter()
+        .filter(|c| containerd::lacks_task(c))
+        .filter_map(|c| c.socket.clone())
+        .collect();
+    answer.containers.retain(|c| !containerd::lacks_task(c));
+    let rest = run(query, sockets.into_iter().map(Job::tasks_of_docker).collect());
+    answer.containers.extend(rest.containers);
+    answer.warnings.extend(rest.warnings);
+    answer
 }
 
 /// At least all containers that a target can mean, found the cheap way: Docker and Podman are asked for this one.
 ///
 /// If nothing fits, the answer holds everything there is, so that [`select`] can suggest a name.
 pub fn lookup(query: &Query, spec: &TargetSpec) -> Answer {
-    let found = finish(query, run(query, jobs(query, &What::Spec(spec))));
+    let found = finish(query, complete(query, run(query, jobs(query, &What::Spec(spec)))));
     if !matches!(select(spec, &found.containers), Err(SelectError::NotFound { .. })) {
         return found;
     }
@@ -90,7 +108,7 @@ pub fn lookup(query: &Query, spec: &TargetSpec) -> Answer {
         .filter(|job| asked_narrowly(spec, job.engine))
         .filter(|job| !found.warnings.iter().any(|w| w.engine == job.engine && w.socket == job.socket()))
         .collect();
-    let mut all = run(query, rest);
+    let mut all = complete(query, run(query, rest));
     all.warnings.splice(0..0, found.warnings);
     all.containers.extend(found.containers);
     finish(query, all)

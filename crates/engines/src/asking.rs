@@ -226,6 +226,16 @@ pub(crate) fn run(query: &Query, mut jobs: Vec<Job>) -> Answer {
 }
 
 impl Job {
+    /// Asks a containerd for Docker's containers with their tasks.
+    pub(crate) fn tasks_of_docker(path: PathBuf) -> Job {
+        let endpoint = Endpoint::new(path);
+        let asked = endpoint.clone();
+        let work: Work = Box::new(move |sink, time| {
+            block_on(time, containerd::list(&asked, Some(containerd::DOCKERS), sink))
+        });
+        Job { engine: Engine::Containerd, endpoint: Some(endpoint), work }
+    }
+
     /// The socket that it asks.
     pub(crate) fn socket(&self) -> Option<PathBuf> {
         self.endpoint.as_ref().map(|e| e.path.clone())

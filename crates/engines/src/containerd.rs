@@ -26,7 +26,13 @@ const TASKS: &str = "/containerd.services.tasks.v1.Tasks/List";
 /// The stream of everything that happens.
 pub(crate) const EVENTS: &str = "/containerd.services.events.v1.Events/Subscribe";
 
+/// The namespace in which Docker keeps its containers (moby, `daemon/config`).
+pub(crate) const DOCKERS: &str = "moby";
+
 /// The containers of all namespaces, or of one.
+///
+/// In a list of all, those of Docker come without their tasks: Docker tells them itself, and for each task containerd
+/// has to ask another process, which makes its list the slowest answer of all.
 pub(crate) async fn list(endpoint: &Endpoint, only: Option<&str>, sink: &Sink) -> Result<()> {
     let client = Client::connect(&endpoint.path).await?;
     let namespaces = match only {
@@ -37,7 +43,11 @@ pub(crate) async fn list(endpoint: &Endpoint, only: Option<&str>, sink: &Sink) -
         }
     };
     for namespace in namespaces {
-        match list_namespace(&client, endpoint, &namespace).await {
+        let listed = match only {
+            None if namespace == DOCKERS => list_without_tasks(&client, endpoint, &namespace).await,
+            _ => list_namespace(&client, endpoint, &namespace).await,
+        };
+        match listed {
             Ok(containers) => sink.extend(containers),
             // Removed in the meantime; or a service that speaks gRPC and is not containerd.
             Err(fault) if is_not_found(&fault) || is_unimplemented(&fault) => {}
@@ -47,6 +57,30 @@ pub(crate) async fn list(endpoint: &Endpoint, only: Option<&str>, sink: &Sink) -
         }
     }
     Ok(())
+}
+
+/// The containers of a namespace, without what only their tasks tell: whether they run, and as which process.
+async fn list_without_tasks(client: &Client, endpoint: &Endpoint, namespace: &str) -> Result<Vec<Container>> {
+    let answer: ListContainersResponse = client.ask(CONTAINERS, Some(namespace), ListRequest {}).await?;
+    Ok(answer
+        .containers
+        .into_iter()
+        .map(|mut listed| {
+            // Docker is asked for all that the spec says.
+            listed.spec = None;
+            let mut container = container(endpoint, namespace, listed, None);
+            (container.state, container.status) = (State::Unknown, String::new());
+            container
+        })
+        .collect())
+}
+
+/// Whether it is one of Docker's whose task has not been asked for.
+pub(crate) fn lacks_task(container: &Container) -> bool {
+    container.engine == Engine::Containerd
+        && container.scope.as_deref() == Some(DOCKERS)
+        && container.state == State::Unknown
+        && container.pid.is_none()
 }
 
 async fn list_namespace(client: &Client, endpoint: &Endpoint, namespace: &str) -> Result<Vec<Container>> {

@@ -31,6 +31,9 @@ fn snorkel() -> String {
 }
 
 fn outside() {
+    // cargo leaves a long LD_LIBRARY_PATH, in which every dynamic program would search for its libraries.
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::remove_var("LD_LIBRARY_PATH") };
     println!("snorkel under test: {}", snorkel());
     start_up();
     let machine = Machine::shared();
