@@ -1,5 +1,7 @@
 //! snorkel on a machine with real engines: Docker, Podman and containerd side by side. Needs root.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
+
 mod common;
 
 use common::{Ran, SNORKEL};

@@ -1,5 +1,7 @@
 //! `snorkel exec` in a lab: names, files, status, user, and what is left behind. Needs root.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
+
 mod common;
 
 use std::fs;

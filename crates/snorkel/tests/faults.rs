@@ -1,5 +1,7 @@
 //! Engines that lie, hang or break, processes that end, users without rights: a clear word, never a wrong container.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +16,9 @@ use snorkel_lab::LabSpec;
 
 /// The id that the fake engine's container has.
 const ID: &str = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeed";
+
+/// What the fake engine answers to the request for a path; nothing: it hangs.
+type Answer = fn(&str) -> Option<Vec<u8>>;
 
 /// A Docker that answers what the test wants, on a socket of its own, until the test ends.
 struct Fake {
@@ -153,7 +158,7 @@ fn a_container_that_ended_between_look_up_and_entry_is_said_to_have_ended() {
 fn a_broken_engine_is_named_and_the_others_still_answer() {
     let lab = lab(LabSpec::default());
     let web = target(&lab, "web");
-    let cases: [(&str, fn(&str) -> Option<Vec<u8>>, &str); 5] = [
+    let cases: [(&str, Answer, &str); 5] = [
         ("garbage", |_| Some(b"\x00\xffgarbage\r\n\r\n".to_vec()), "docker"),
         (
             "HTTP 500",

@@ -1,5 +1,7 @@
 //! `snorkel ls` and `snorkel which` over labs of every shape. Needs root.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
+
 mod common;
 
 use std::collections::BTreeSet;

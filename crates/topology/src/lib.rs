@@ -1,6 +1,6 @@
 //! The snapshot of a machine: its targets, their network namespaces, the links in them, and how they hang together.
 //!
-//! The world is read once ([`Snapshot::take`]); everything that is shown or asked afterwards is a pure function over
+//! The world is read once ([`Surveyor::take`]); everything that is shown or asked afterwards is a pure function over
 //! that value, which can be printed, stored, sent over a pipe and fed to a test. [`locate`] is the short way for one
 //! target that is about to be entered: the same rules, without the links.
 

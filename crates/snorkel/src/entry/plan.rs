@@ -50,12 +50,12 @@ pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
     let name = located.name();
     let mut warnings = Vec::new();
     let kinds = kinds(&located, &wishes, &name, &mut warnings)?;
-    let (who, capabilities, path) = user(wishes.user.as_deref())?;
+    let Who { user, keep, path } = who(wishes.user.as_deref())?;
     let files = etc_files(&located, &wishes.dns, &name, &mut warnings)?;
     let has_etc = !files.is_empty();
 
     let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    if let Some(user) = &who {
+    if let Some(user) = &user {
         set(&mut env, "HOME", &user.home);
         set(&mut env, "SHELL", &user.shell);
         if let Some(name) = &user.name {
@@ -95,7 +95,7 @@ pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
         steps.push(Step::Fork);
     }
     steps.extend(wishes.workdir.map(Step::Directory));
-    steps.extend(who.map(|user| Step::Become(user, capabilities)));
+    steps.extend(user.map(|user| Step::Become(user, keep)));
     steps.push(Step::Exec { command, env });
     Ok(Plan { steps, nsenter, warnings })
 }
@@ -139,19 +139,30 @@ fn kinds(
     Ok(kinds)
 }
 
-/// Whom the command runs as, the capabilities that survive, and the PATH that comes with it.
-fn user(spec: Option<&str>) -> Result<(Option<User>, Vec<u32>, Option<OsString>), Failure> {
+/// Whom the command runs as.
+#[derive(Default)]
+struct Who {
+    /// None: who runs this.
+    user: Option<User>,
+    /// Capabilities that survive the change.
+    keep: Vec<u32>,
+    /// The PATH that comes with the user, where it can be known.
+    path: Option<OsString>,
+}
+
+fn who(spec: Option<&str>) -> Result<Who, Failure> {
     match spec {
-        None => Ok((None, Vec::new(), None)),
+        None => Ok(Who::default()),
         Some("me") => {
             let invoker::Invoker { user, path } = invoker::invoker()?;
             if user.uid == rustix::process::geteuid().as_raw() {
-                return Ok((None, Vec::new(), None));
+                return Ok(Who::default());
             }
-            Ok((Some(user), vec![caps::number::NET_ADMIN, caps::number::NET_RAW], path))
+            let keep = vec![caps::number::NET_ADMIN, caps::number::NET_RAW];
+            Ok(Who { user: Some(user), keep, path })
         }
         Some(spec) => match User::find(spec)? {
-            Some(user) => Ok((Some(user), Vec::new(), None)),
+            Some(user) => Ok(Who { user: Some(user), ..Who::default() }),
             None => Err(Failure::new(format!("the host has no user '{spec}'"))
                 .hint("a name of /etc/passwd, a number, or `me` for who called sudo")),
         },
