@@ -113,7 +113,36 @@ enum Command {
     Target(Vec<OsString>),
 }
 
+/// The same command line with `exec` alone. It is the one command that people put into loops, and building the
+/// parsers of all the others would be a tenth of its time.
+#[derive(Debug, Parser)]
+#[command(name = "snorkel")]
+struct ExecOnly {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: ExecCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExecCommand {
+    Exec(exec::Exec),
+}
+
 impl Cli {
+    /// Reads what was typed.
+    pub(crate) fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
+        if words.get(1).is_some_and(|word| word == "exec") {
+            // Help and mistakes are left to the whole parser, which knows all that could have been meant.
+            if let Ok(ExecOnly { globals, command: ExecCommand::Exec(exec) }) =
+                ExecOnly::try_parse_from(words)
+            {
+                return Ok(Cli { globals, command: Command::Exec(exec) });
+            }
+        }
+        Cli::try_parse_from(words)
+    }
+
     /// Runs the command.
     pub(crate) fn run(self) -> Outcome {
         let globals = &self.globals;
@@ -135,7 +164,7 @@ fn run_target(words: Vec<OsString>, globals: &Globals) -> Outcome {
     let typed = words.first().cloned().unwrap_or_default();
     let again = [OsString::from("snorkel"), OsString::from("exec")].into_iter().chain(words);
     let again: Vec<OsString> = again.collect();
-    let exec = match Cli::try_parse_from(&again) {
+    let exec = match Cli::read(&again) {
         Ok(Cli { command: Command::Exec(exec), .. }) => exec,
         Ok(_) => return Err(Failure::new("that is neither a command nor a target")),
         Err(wrong) => return Ok(usage(&wrong, &again)),

@@ -12,14 +12,12 @@ mod render;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     // The lab's holder and the shell's completion come in through the same door, before anything is parsed or set up.
     commands::lab::serve_if_holder();
     commands::completions::answer_if_asked();
     let words: Vec<_> = std::env::args_os().collect();
-    let cli = match cli::Cli::try_parse_from(&words) {
+    let cli = match cli::Cli::read(&words) {
         Ok(cli) => cli,
         Err(wrong) => return cli::usage(&wrong, &words),
     };

@@ -52,6 +52,9 @@ impl Completions {
 
 /// Answers the shell's question and ends, if this is one.
 pub(crate) fn answer_if_asked() {
+    if std::env::var_os(VARIABLE).is_none() {
+        return;
+    }
     CompleteEnv::with_factory(Cli::command).var(VARIABLE).complete();
 }
 
