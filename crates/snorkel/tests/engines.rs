@@ -207,3 +207,49 @@ fn a_container_that_ends_and_starts_again_is_found_by_its_new_process() {
     docker.remove("r-one");
     assert_eq!(on(machine, &["exec", "r-one", "--", "true"]).status, 125);
 }
+
+/// Plays nscd or systemd-resolved: counts who connects to its socket.
+fn listener(machine: &Machine, socket: &str) -> std::sync::Arc<std::sync::atomic::AtomicUsize> {
+    let path = machine.path(socket);
+    std::fs::create_dir_all(path.parent().expect("a socket has a directory")).expect("it can be made");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("the socket can be bound");
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = count.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            drop(stream);
+        }
+    });
+    count
+}
+
+#[test]
+fn the_hosts_name_service_daemons_are_not_asked() {
+    use std::sync::atomic::Ordering;
+    // A machine of its own: the sockets would be in the way of other tests.
+    let machine = Machine::new();
+    machine.netns_add("l-blue");
+    let nscd = listener(&machine, "/run/nscd/socket");
+    let resolved = listener(&machine, "/run/systemd/resolve/io.systemd.Resolve");
+    let pid = machine.pid().to_string();
+    let target = format!("pid:{pid}");
+
+    // On the host glibc asks nscd first: the listener works, and the test can fail.
+    finish(machine.command("getent").args(["hosts", "somewhere.testbed.invalid"]));
+    let before = nscd.load(Ordering::SeqCst);
+    assert!(before > 0, "glibc did not ask nscd: there is nothing to be kept from");
+
+    on(&machine, &["exec", &target, "--", "getent", "hosts", "somewhere.testbed.invalid"]);
+    assert_eq!(nscd.load(Ordering::SeqCst), before, "nscd was asked");
+    assert_eq!(
+        good(&machine, &["exec", &target, "--", "ls", "-A", "/run/nscd", "/run/systemd/resolve"]),
+        "/run/nscd:\n\n/run/systemd/resolve:\n"
+    );
+    let hosts = good(&machine, &["exec", &target, "--", "grep", "^hosts:", "/etc/nsswitch.conf"]);
+    assert_eq!(hosts, "hosts: files dns\n");
+    // Whoever wants the host's names gets all of them.
+    on(&machine, &["exec", "--dns", "host", &target, "--", "getent", "hosts", "somewhere.testbed.invalid"]);
+    assert!(nscd.load(Ordering::SeqCst) > before);
+    assert_eq!(resolved.load(Ordering::SeqCst), 0);
+}

@@ -18,6 +18,28 @@ const VARIABLE: &str = "SNORKEL_COMPLETE";
 /// Nobody waits longer for a tab key; an engine that is slower is left out.
 const PATIENCE: Duration = Duration::from_millis(700);
 
+/// bash breaks words at colons (bash(1), COMP_WORDBREAKS), and `docker:web` is one word to snorkel: the parts are joined
+/// before the question, and what stands before the last colon, which bash keeps by itself, is taken off the answers.
+const BASH_COLONS: &str = r#"
+_snorkel_with_colons() {
+    local joined=() index=0 i
+    for ((i = 0; i < ${#COMP_WORDS[@]}; i++)); do
+        if ((i > 1)) && [[ ${COMP_WORDS[i]} == :* || ${COMP_WORDS[i-1]} == *: ]]; then
+            joined[-1]+=${COMP_WORDS[i]}
+        else
+            joined+=("${COMP_WORDS[i]}")
+        fi
+        if ((i == COMP_CWORD)); then index=$((${#joined[@]} - 1)); fi
+    done
+    local COMP_WORDS=("${joined[@]}") COMP_CWORD=$index word=${joined[index]}
+    _clap_complete_snorkel "$1" "$word" "$3"
+    if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
+    fi
+}
+complete -o nospace -o bashdefault -F _snorkel_with_colons snorkel
+"#;
+
 /// Print the completion script of a shell; names of targets complete live
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -45,6 +67,9 @@ impl Completions {
         };
         let mut script = Vec::new();
         shell.write_registration(VARIABLE, "snorkel", "snorkel", "snorkel", &mut script)?;
+        if matches!(self.shell, Shell::Bash) {
+            script.extend_from_slice(BASH_COLONS.as_bytes());
+        }
         print(&String::from_utf8_lossy(&script))?;
         Ok(ExitCode::SUCCESS)
     }

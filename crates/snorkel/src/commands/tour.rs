@@ -41,7 +41,7 @@ pub(crate) fn run(globals: &Globals) -> Outcome {
         return Err(Failure::new(format!("something was left behind: {before:?} before, {after:?} after")));
     }
     tour.say(&format!(
-        "Nothing is left: {} network namespaces before and after; the host's links, mounts and /etc/resolv.conf are \
+        "Nothing is left: as many network namespaces as before ({}); the host's links, mounts and /etc/resolv.conf are \
          as they were.",
         after.namespaces.len()
     ))?;

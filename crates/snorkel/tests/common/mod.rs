@@ -1,6 +1,7 @@
 //! What the tests of the binary share: running it, and looking at what it leaves.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
