@@ -1,4 +1,4 @@
-//! The kernel's bpf: for now what of it this kernel and these rights allow.
+//! The kernel's bpf: what of it this kernel and these rights allow.
 //!
 //! Every question is answered by trying, never by the kernel's version: distributions carry features back and leave
 //! them out. What is tried is a program of two instructions that does nothing, attached at most for a moment and only

@@ -1,13 +1,12 @@
 //! Network namespaces that are mounted somewhere: `ip netns` in `/run/netns`, Docker in `/run/docker/netns`, CNI, anyone.
 //!
 //! Each is a mount of nsfs whose root is called after the namespace (`net:[4026532281]`) in `/proc/self/mountinfo`
-//! (proc_pid_mountinfo(5)); mount points have space, tab, newline and backslash written in octal there.
+//! (proc_pid_mountinfo(5)).
 
-use std::fs;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use snorkel_netns::Netns;
+use snorkel_netns::{Netns, mounts};
 
 use crate::asking::Sink;
 use crate::fault::{Fault, Result};
@@ -18,7 +17,8 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 /// Every mounted namespace. Those in `dirs` are called by their file's name, the others by their path. `path` is one
 /// that is asked for by path, wherever it is: a namespace need not be a mount of this mount namespace to be opened.
 pub(crate) fn list(dirs: &[PathBuf], path: Option<&Path>, sink: &Sink) -> Result<()> {
-    let text = fs::read(MOUNTS).map_err(|source| Fault::Read { path: MOUNTS.into(), source })?;
+    let text =
+        mounts::read(Path::new(MOUNTS)).map_err(|source| Fault::Read { path: MOUNTS.into(), source })?;
     let mut found = parse(&text);
     if let Some(path) = path
         && !found.iter().any(|known| known == path)
@@ -49,52 +49,16 @@ fn container(dirs: &[PathBuf], path: PathBuf) -> Container {
 /// The mount points of network namespaces, each once.
 pub(crate) fn parse(mountinfo: &[u8]) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
-    for line in mountinfo.split(|b| *b == b'\n') {
-        if let Some(path) = parse_line(line)
-            && !found.contains(&path)
-        {
-            found.push(path);
+    for mount in mounts::parse(mountinfo) {
+        let is_netns = mount.kind == "nsfs" && mount.root.starts_with(b"net:[");
+        // What was unlinked under a mount cannot be opened any more.
+        let is_there =
+            mount.point.is_absolute() && !mount.point.as_os_str().as_bytes().ends_with(b"//deleted");
+        if is_netns && is_there && !found.contains(&mount.point) {
+            found.push(mount.point);
         }
     }
     found
-}
-
-fn parse_line(line: &[u8]) -> Option<PathBuf> {
-    let mut fields = line.split(|b| *b == b' ');
-    let root = fields.nth(3)?;
-    let point = fields.next()?;
-    // Optional fields end with a lone dash; the file system's type comes next.
-    let kind = fields.skip_while(|f| *f != b"-").nth(1)?;
-    if kind != b"nsfs" || !root.starts_with(b"net:[") {
-        return None;
-    }
-    let point = unescaped(point);
-    // What was unlinked under a mount cannot be opened any more.
-    (point.starts_with(b"/") && !point.ends_with(b"//deleted"))
-        .then(|| PathBuf::from(std::ffi::OsString::from_vec(point)))
-}
-
-/// `\040` is a space.
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match octal {
-            Some(byte) => {
-                out.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ impl Wanted {
                 self.without,
                 "not in the effective set, and out of the bounding set",
                 format!(
-                    "give it where this session was started: --cap-add {small}, or {name} in systemd's \
+                    "give it where this shell was started: --cap-add {small}, or {name} in systemd's \
                      CapabilityBoundingSet="
                 ),
             ),
