@@ -62,14 +62,16 @@ fn attend(mut client: UnixStream, members: &Members) -> io::Result<()> {
     client.set_write_timeout(Some(SILENCE))?;
     let asker = rustix::net::sockopt::socket_peercred(&client)?.uid;
     let own = rustix::process::geteuid();
-    if !asker.is_root() && asker != own {
-        return say(&mut client, &Refusal { error: "this lab belongs to another user".to_owned() });
-    }
     let mut reader = BufReader::new(client.try_clone()?);
     loop {
         let mut line = Vec::new();
         if reader.by_ref().take(MAX_REQUEST).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
+        }
+        // Only now that the question was read: closing with it unread would reset the connection (unix(7)), and the
+        // asker would get ECONNRESET or EPIPE in the place of this answer.
+        if !asker.is_root() && asker != own {
+            return say(&mut client, &Refusal { error: "this lab belongs to another user".to_owned() });
         }
         match serde_json::from_slice(&line) {
             Ok(Request::List) => say(&mut client, &members.list())?,
