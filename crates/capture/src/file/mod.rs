@@ -1,0 +1,1 @@
+//! Captures in files: pcapng and pcap, read and written.
