@@ -5,6 +5,8 @@ pub mod dissect;
 pub mod file;
 pub mod filter;
 pub mod packet;
+pub mod pair;
+pub mod recorder;
 pub mod ring;
 
 pub use packet::{Direction, Interface, LinkType, Packet, Timestamp};
