@@ -1,6 +1,7 @@
 //! Packets: where they come from (rings on links, files), which are wanted (filters in tcpdump's language), where they
 //! go (pcapng, lines of text), and an account of those that were lost on the way.
 
+pub mod confine;
 pub mod dissect;
 pub mod file;
 pub mod filter;
