@@ -1,7 +1,7 @@
 //! What can go wrong between a target's name and its network.
 
 use snorkel_engines::SelectError;
-use snorkel_netns::{Error as NetnsError, Pid};
+use snorkel_netns::{Error as NetnsError, NetnsId, Pid};
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,6 +40,12 @@ pub enum Error {
         pid: Pid,
         /// Where that process lies.
         cgroup: String,
+    },
+    /// A namespace of a snapshot is not what it was.
+    #[error("{netns} is gone, or another namespace has its number by now; look again")]
+    Changed {
+        /// The namespace of the snapshot.
+        netns: NetnsId,
     },
     /// A namespace or a process could not be used.
     #[error(transparent)]

@@ -8,9 +8,9 @@
 use std::path::PathBuf;
 
 use snorkel_engines::{Answer, Container, Engine, Query, TargetSpec, Warning};
-use snorkel_netns::{Error as NetnsError, Netns, Pid, Process};
+use snorkel_netns::{Error as NetnsError, Netns, NetnsId, Pid, Process};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Snapshot};
 
 /// An id of fewer characters than docker's short form proves nothing when it turns up in a cgroup's path.
 const ID_THAT_PROVES: usize = 12;
@@ -66,6 +66,23 @@ pub fn open(query: &Query, container: Container, warnings: Vec<Warning>) -> Resu
         (None, None) => return Err(Error::NoNetwork { target, why: container.status }),
     };
     Ok(Located { container, place, warnings })
+}
+
+/// Opens a namespace of a snapshot: by way of a target on it, which is proved to be itself, or where the snapshot found
+/// it. It is the very namespace of the snapshot, or an error.
+pub fn namespace(query: &Query, snapshot: &Snapshot, id: NetnsId) -> Result<Netns> {
+    let Some(namespace) = snapshot.namespace(id) else { return Err(Error::Changed { netns: id }) };
+    let netns = match snapshot.targets_on(id).find(|target| !target.host) {
+        Some(target) => open(query, target.container.clone(), Vec::new())?.netns()?,
+        None if namespace.host => Netns::current()?,
+        None => match (namespace.paths.first(), namespace.pid) {
+            (Some(path), _) => Netns::open(path)?,
+            (None, Some(pid)) => Process::open(pid)?.netns()?,
+            (None, None) => return Err(Error::Changed { netns: id }),
+        },
+    };
+    // Inodes are used again; with the cookie there is no doubt.
+    if netns.id()? == id { Ok(netns) } else { Err(Error::Changed { netns: id }) }
 }
 
 fn prove(query: &Query, container: &Container, pid: Pid) -> Result<Process> {
