@@ -12,5 +12,5 @@ mod process;
 pub mod user;
 
 pub use error::{Error, Result};
-pub use handle::{Netns, NetnsId};
+pub use handle::{Netns, NetnsId, cookie_here};
 pub use process::{Pid, Process};

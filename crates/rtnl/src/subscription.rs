@@ -12,7 +12,7 @@ use rustix::net::sockopt;
 use serde::{Deserialize, Serialize};
 use snorkel_netns::Netns;
 
-use crate::socket::{netlink_socket, try_set_option, write_option};
+use crate::netlink::{ROUTE, netlink_socket, try_set_option, write_option};
 use crate::wire::messages;
 use crate::{Error, NsId, Result, parse};
 
@@ -95,7 +95,7 @@ impl Subscription {
         const BUFFER: usize = 64 * 1024;
         const QUEUE: usize = 4 * 1024 * 1024;
         let what = "listen to changes of the network";
-        let fd = netlink_socket(what, 0)?;
+        let fd = netlink_socket(what, ROUTE)?;
         if all_nsids {
             try_set_option(&fd, libc::NETLINK_LISTEN_ALL_NSID)
                 .map_err(|e| Error::os("listen to changes in other network namespaces", e))?;

@@ -13,7 +13,6 @@ mod features;
 mod kernel;
 mod links;
 mod mounts;
-mod netlink;
 mod nft;
 mod rights;
 mod status;
