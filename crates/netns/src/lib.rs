@@ -9,6 +9,7 @@ mod error;
 mod handle;
 pub mod mounts;
 mod process;
+pub mod unix;
 pub mod user;
 
 pub use error::{Error, Result};
