@@ -90,11 +90,6 @@ impl Error {
     pub fn already_exists(&self) -> bool {
         self.errno() == Some(libc::EEXIST)
     }
-
-    /// Whether this kernel cannot answer for another namespace; a socket made inside that namespace can.
-    pub fn is_unsupported(&self) -> bool {
-        matches!(self, Error::Unsupported { .. })
-    }
 }
 
 #[cfg(test)]

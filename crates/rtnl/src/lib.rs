@@ -25,7 +25,9 @@
 mod address;
 mod change;
 mod error;
+mod event;
 mod exchange;
+mod fuzz;
 mod link;
 mod name;
 mod neighbour;
@@ -44,17 +46,14 @@ mod wire;
 
 pub use address::Address;
 pub use error::{Error, Result};
+pub use event::{Event, EventKind};
+#[doc(hidden)]
+pub use fuzz::fuzz_decode;
 pub use link::{Link, LinkFlags, MacvlanMode, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use nftables::Nftables;
 pub use qdisc::Qdisc;
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
 pub use socket::Socket;
-pub use subscription::{Event, EventKind, Groups, Subscription};
+pub use subscription::{Groups, Subscription};
 pub use types::{Family, IfIndex, Mac, NsId, Prefix, Scope};
-
-/// Feeds bytes to every parser, as if the kernel had sent them. Must neither panic nor hang: a fuzz target's entry.
-#[doc(hidden)]
-pub fn fuzz_decode(bytes: &[u8]) {
-    parse::everything(bytes);
-}
