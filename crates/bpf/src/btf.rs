@@ -15,7 +15,7 @@ const LIMIT: u64 = 64 << 20;
 
 /// What is wrong with type information.
 #[derive(Debug, thiserror::Error)]
-pub enum BtfError {
+pub(crate) enum BtfError {
     /// The file cannot be read.
     #[error("cannot read {VMLINUX}")]
     Read(#[source] io::Error),
@@ -40,18 +40,18 @@ pub enum Kind {
 
 /// The number of a type within its type information; never 0, which is `void`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TypeId(u32);
+pub(crate) struct TypeId(u32);
 
 impl TypeId {
     /// The number, as bpf(2) takes it.
-    pub fn get(self) -> u32 {
+    pub(crate) fn get(self) -> u32 {
         self.0
     }
 }
 
 /// Type information as it was read, its frame checked.
 #[derive(Debug)]
-pub struct Btf {
+pub(crate) struct Btf {
     bytes: Vec<u8>,
     types: std::ops::Range<usize>,
     strings: std::ops::Range<usize>,
@@ -59,7 +59,7 @@ pub struct Btf {
 
 impl Btf {
     /// That of the running kernel.
-    pub fn kernel() -> Result<Btf, BtfError> {
+    pub(crate) fn kernel() -> Result<Btf, BtfError> {
         let mut bytes = Vec::new();
         File::open(Path::new(VMLINUX))
             .and_then(|file| file.take(LIMIT).read_to_end(&mut bytes))
@@ -68,7 +68,7 @@ impl Btf {
     }
 
     /// Checks the header and the two sections.
-    pub fn parse(bytes: Vec<u8>) -> Result<Btf, BtfError> {
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Btf, BtfError> {
         const MAGIC: u16 = 0xeb9f;
         let malformed = BtfError::Malformed;
         let magic = bytes.first_chunk::<2>().ok_or(malformed("it is empty"))?;
@@ -88,7 +88,7 @@ impl Btf {
     }
 
     /// The first type of this kind and name; `None` also if a type before it cannot be understood.
-    pub fn find(&self, kind: Kind, name: &str) -> Option<TypeId> {
+    pub(crate) fn find(&self, kind: Kind, name: &str) -> Option<TypeId> {
         let types = self.bytes.get(self.types.clone())?;
         let (mut at, mut id) = (0usize, 1u32);
         loop {

@@ -8,4 +8,4 @@ mod btf;
 pub mod probe;
 mod sys;
 
-pub use btf::{Btf, BtfError, Kind, TypeId};
+pub use btf::Kind;

@@ -22,16 +22,12 @@ pub enum Answer {
     Unknown(String),
 }
 
-/// The program types that snorkel loads, by their numbers in linux/bpf.h.
+/// The program types that are tried, by their numbers in linux/bpf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum ProgType {
-    /// Classic socket filter's successor: which packets a packet socket gets.
-    SocketFilter = 1,
+enum ProgType {
     /// Traffic control: tcx and clsact.
     SchedCls = 3,
-    /// Before the stack.
-    Xdp = 6,
     /// A tracepoint's arguments as they are.
     RawTracepoint = 17,
     /// Which socket gets a new connection.
@@ -48,11 +44,6 @@ const TRACING: u32 = 26;
 const LOOPBACK: u32 = 1;
 /// `ENOTSUPP` of the kernel's include/linux/errno.h: not meant for user space, and seen there all the same.
 const ENOTSUPP: i32 = 524;
-
-/// Whether the kernel takes programs of this type, and from us.
-pub fn prog_type_supported(kind: ProgType) -> Answer {
-    answer(load(kind), "load a program of this type", "the kernel does not know this type of program")
-}
 
 /// Whether a traffic control program can be attached by a tcx link (since 6.6), to the loopback of a private namespace.
 pub fn tcx() -> Answer {
@@ -212,11 +203,6 @@ mod tests {
 
     fn all() -> Vec<(&'static str, Answer)> {
         vec![
-            ("socket filter", prog_type_supported(ProgType::SocketFilter)),
-            ("sched_cls", prog_type_supported(ProgType::SchedCls)),
-            ("xdp", prog_type_supported(ProgType::Xdp)),
-            ("raw tracepoint type", prog_type_supported(ProgType::RawTracepoint)),
-            ("sk_lookup type", prog_type_supported(ProgType::SkLookup)),
             ("tcx", tcx()),
             ("sk_lookup", sk_lookup()),
             ("raw tracepoint", raw_tracepoint()),

@@ -1,7 +1,7 @@
 //! Ways in for a fuzzer: each takes bytes as an engine might send them, and must come back.
 
 use crate::docker::model;
-use crate::{Endpoint, containerd, cri, http, lab, lxc, merge, mounts, nspawn, podman, unixsockets};
+use crate::{Endpoint, containerd, cri, http, lab, lxc, merge, mounts, nspawn, podman};
 
 fn endpoint() -> Endpoint {
     Endpoint::new("/run/engine.sock")
@@ -59,7 +59,7 @@ pub fn fuzz_cri(bytes: &[u8]) {
 pub fn fuzz_local(bytes: &[u8]) {
     let _ = nspawn::parse("x", bytes);
     let _ = mounts::parse(bytes);
-    let _ = unixsockets::parse(bytes);
+    let _ = snorkel_netns::unix::listening(bytes);
     let _ = lxc::parse_reply(bytes);
     let _ = lab::parse("lab", bytes);
 }

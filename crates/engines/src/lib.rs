@@ -39,7 +39,8 @@ pub use answers::{Answer, LabelFilter, Query, list, lookup, recheck};
 pub use endpoints::{Endpoint, Endpoints, LxcPlaces};
 pub use engine::{Container, Engine, Pod, Protocol, PublishedPort, State, UnknownEngine};
 pub use fault::{Fault, Result, Warning};
-pub use merge::merge;
 pub use select::{SelectError, select};
 pub use spec::{Kind, SpecError, TargetSpec};
 pub use watch::{Watch, watch};
+
+use merge::merge;

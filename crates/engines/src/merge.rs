@@ -8,7 +8,7 @@ use crate::{Container, Engine};
 /// Joins what several engines say of the same container: the engine that people think of keeps it (Docker before CRI
 /// before containerd), the others' qualified names become [`Container::aliases`], and what one left open the other
 /// fills in. The order of the rest stays.
-pub fn merge(found: Vec<Container>) -> Vec<Container> {
+pub(crate) fn merge(found: Vec<Container>) -> Vec<Container> {
     let mut merged: Vec<Container> = Vec::with_capacity(found.len());
     let mut places: HashMap<String, Vec<usize>> = HashMap::new();
     for container in found {

@@ -45,7 +45,7 @@ fn did_you_mean(names: &[String]) -> String {
     }
 }
 
-/// The one container that `spec` means. `all` should have been through [`crate::merge`].
+/// The one container that `spec` means. `all` is as [`crate::list`] and [`crate::lookup`] give it: merged.
 ///
 /// The qualified name itself beats an exact name, that beats a full id, that beats the name of a pod, that beats the
 /// start of an id.

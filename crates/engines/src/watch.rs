@@ -2,7 +2,9 @@
 //! directory of machines. LXC and labs tell nobody; their links do (rtnetlink), which the floor above follows.
 //!
 //! An engine that goes away is tried again when something happens in its socket's directory. A short series of
-//! attempts follows each such event, because a socket exists a moment before anybody listens on it.
+//! attempts follows each such event, and the end of a stream: events alone would not do. inotify(7) tells that bind(2)
+//! made the socket, but nothing tells of listen(2), before which it refuses connections; and where systemd holds the
+//! socket, the directory does not change at all while the engine starts anew.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

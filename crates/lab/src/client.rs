@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// The one argument that an executable gets which is to become a holder.
 pub const HOLDER_ARGUMENT: &str = "lab-holder";
 /// The environment's word for the executable that becomes the holder.
-pub const HOLDER_VARIABLE: &str = "SNORKEL_LAB_HOLDER";
+pub(crate) const HOLDER_VARIABLE: &str = "SNORKEL_LAB_HOLDER";
 /// A holder that does not answer for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A thousand nodes need some seconds to go.
@@ -77,7 +77,7 @@ pub fn list() -> Result<Vec<Lab>> {
     let path = "/proc/thread-self/net/unix";
     let table = std::fs::read(path).map_err(|e| Error::os(format!("read {path}"), e))?;
     let mut labs = Vec::new();
-    for name in listening_labs(&String::from_utf8_lossy(&table)) {
+    for name in listening_labs(&table) {
         match find(&name) {
             Ok(lab) => labs.push(lab),
             Err(Error::NoSuchLab(_)) => {}

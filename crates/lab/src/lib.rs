@@ -24,9 +24,9 @@ mod server;
 mod spec;
 mod wire;
 
-pub use client::{HOLDER_ARGUMENT, HOLDER_VARIABLE, down, find, list, up};
+pub use client::{HOLDER_ARGUMENT, down, find, list, up};
 pub use error::{Error, Result};
 pub use holder::holder_main;
 pub use scoped::Scoped;
-pub use spec::{Kind, LabSpec, MAX_PORTS, NodeSpec, ResolvConf};
-pub use wire::{Down, LAB_LABEL, Lab, Node, Port, SOCKET_PREFIX, State};
+pub use spec::{Kind, LabSpec, NodeSpec, ResolvConf};
+pub use wire::{Down, Lab, Node, Port, State};

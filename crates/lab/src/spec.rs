@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// A bridge takes no more ports than this (`BR_MAX_PORTS` of net/bridge/br_private.h, less the reserved port 0).
-pub const MAX_PORTS: usize = 1023;
+pub(crate) const MAX_PORTS: usize = 1023;
 /// An interface's name has at most 15 bytes (`IFNAMSIZ` less the zero).
 const MAX_LINK_NAME: usize = 15;
 /// Names that mean something else in a lab.

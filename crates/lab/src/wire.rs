@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use snorkel_netns::Pid;
+use snorkel_netns::{Pid, unix};
 
 use crate::spec::Kind;
 
 /// What the abstract name of every lab's socket begins with.
-pub const SOCKET_PREFIX: &str = "snorkel-lab/";
+pub(crate) const SOCKET_PREFIX: &str = "snorkel-lab/";
 /// The label that every node carries; its value is the lab's name.
-pub const LAB_LABEL: &str = "snorkel.lab";
+pub(crate) const LAB_LABEL: &str = "snorkel.lab";
 /// No request is longer.
 pub(crate) const MAX_REQUEST: u64 = 4096;
 /// No answer is longer: a thousand nodes take about 250 KB.
@@ -122,23 +122,13 @@ pub(crate) struct Refusal {
     pub(crate) error: String,
 }
 
-/// The labs whose sockets listen, from the text of `/proc/net/unix`, in the order of their names.
-///
-/// Each line is `Num RefCount Protocol Flags Type St Inode Path` (proc_net(5)); a listening socket has the flag
-/// `__SO_ACCEPTCON` (net/unix/af_unix.c). A lab on its way up is bound and does not listen yet: it is left out.
-pub(crate) fn listening_labs(table: &str) -> Vec<String> {
-    const SO_ACCEPTCON: u32 = 0x10000;
-    let mut names: Vec<String> = table
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
-            let name = fields.nth(3)?.strip_prefix('@')?.strip_prefix(SOCKET_PREFIX)?;
-            (flags & SO_ACCEPTCON != 0 && fields.next().is_none()).then(|| name.to_owned())
-        })
-        .collect();
+/// The labs whose sockets listen, from the text of `/proc/net/unix`, in the order of their names. A lab on its way up is
+/// bound and does not listen yet: it is left out.
+pub(crate) fn listening_labs(table: &[u8]) -> Vec<String> {
+    let name =
+        |socket: Vec<u8>| Some(String::from_utf8(socket).ok()?.strip_prefix(SOCKET_PREFIX)?.to_owned());
+    let mut names: Vec<String> = unix::listening(table).into_iter().filter_map(name).collect();
     names.sort();
-    names.dedup();
     names
 }
 
@@ -159,7 +149,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000000: 00000002 00000000 00010000 0001 01  1238
 0000000000000000: 00000002 00000000 00010000 0001 01  1239 @snorkel-lab/another
 ";
-        assert_eq!(listening_labs(table), ["another", "lab"]);
+        assert_eq!(listening_labs(table.as_bytes()), ["another", "lab"]);
     }
 
     #[test]
@@ -196,8 +186,8 @@ Num       RefCount Protocol Flags    Type St Inode Path
     proptest! {
         #[test]
         fn no_table_and_no_line_is_too_strange(text in "\\PC{0,200}", bytes in any::<Vec<u8>>()) {
-            listening_labs(&text);
-            listening_labs(&String::from_utf8_lossy(&bytes));
+            listening_labs(text.as_bytes());
+            listening_labs(&bytes);
             let _ = serde_json::from_slice::<Request>(&bytes);
             let _ = serde_json::from_slice::<Lab>(&bytes);
             let _ = serde_json::from_str::<Lab>(&text);

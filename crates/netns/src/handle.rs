@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +102,7 @@ impl Netns {
     /// Inode and cookie. Asks the kernel from inside the namespace (a socket made there).
     pub fn id(&self) -> Result<NetnsId> {
         let cookie = self.run(cookie_here)?;
-        Ok(NetnsId { inode: self.inode, cookie })
+        Ok(NetnsId { inode: self.inode, cookie: cookie.unwrap_or(0) })
     }
 
     /// The identities of many namespaces, read by one thread that visits each in turn. A namespace that may not be
@@ -110,7 +111,8 @@ impl Netns {
         let visit = || {
             let cookie = |netns: &&Netns| {
                 let entered = move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
-                NetnsId { inode: netns.inode, cookie: if entered.is_ok() { cookie_here() } else { 0 } }
+                let cookie = if entered.is_ok() { cookie_here().unwrap_or(0) } else { 0 };
+                NetnsId { inode: netns.inode, cookie }
             };
             all.iter().map(cookie).collect()
         };
@@ -162,14 +164,10 @@ fn on_thread<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> Result<T> 
     })
 }
 
-/// `SO_NETNS_COOKIE` (asm-generic/socket.h) of the calling thread's namespace; 0 if the kernel has none.
-fn cookie_here() -> u64 {
+/// `SO_NETNS_COOKIE` (asm-generic/socket.h) of the calling thread's namespace; ENOPROTOOPT if the kernel has none.
+pub fn cookie_here() -> io::Result<u64> {
     const SO_NETNS_COOKIE: libc::c_int = 71;
-    let Ok(socket) =
-        rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)
-    else {
-        return 0;
-    };
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     let mut cookie = 0u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes to `cookie`, which is that long; the socket is open.
@@ -182,5 +180,5 @@ fn cookie_here() -> u64 {
             &raw mut length,
         )
     };
-    if got == 0 { cookie } else { 0 }
+    if got == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }

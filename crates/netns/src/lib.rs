@@ -9,8 +9,9 @@ mod error;
 mod handle;
 pub mod mounts;
 mod process;
+pub mod unix;
 pub mod user;
 
 pub use error::{Error, Result};
-pub use handle::{Netns, NetnsId};
+pub use handle::{Netns, NetnsId, cookie_here};
 pub use process::{Pid, Process};

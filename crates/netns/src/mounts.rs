@@ -65,7 +65,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 /// The mounts that hang directly below `dir` (not those that hang below another of them), each once, the topmost.
-pub fn directly_below(mounts: &[Mount], dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn directly_below(mounts: &[Mount], dir: &Path) -> Vec<PathBuf> {
     let mut points: Vec<&Path> =
         mounts.iter().map(|m| m.point.as_path()).filter(|p| p.starts_with(dir) && *p != dir).collect();
     points.sort();
@@ -80,7 +80,7 @@ pub fn directly_below(mounts: &[Mount], dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Whether a file system's answers come from a process or a machine that may never give one.
-pub fn may_stall(kind: &str) -> bool {
+pub(crate) fn may_stall(kind: &str) -> bool {
     kind.starts_with("fuse") || matches!(kind, "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "ceph" | "afs")
 }
 

@@ -12,10 +12,12 @@ use crate::parse::IFLA_MACVLAN_MODE;
 use crate::wire::Request;
 use crate::{Error, Family, IfIndex, Mac, MacvlanMode, Result, Socket};
 
-const CHANGE: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
-const CREATE: u16 = CHANGE | (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+pub(crate) const CHANGE: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+pub(crate) const CREATE: u16 = CHANGE | (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 /// `VETH_INFO_PEER` of linux/veth.h.
 const VETH_INFO_PEER: u16 = 1;
+/// `IFLA_VXLAN_ID` of linux/if_link.h.
+const IFLA_VXLAN_ID: u16 = 1;
 
 impl Socket {
     /// Makes a veth pair: `name` here, its peer in `peer_ns`, here too if `None`. Gives the index of `name`.
@@ -41,6 +43,40 @@ impl Socket {
     /// Makes a bridge, and gives its index.
     pub fn add_bridge(&mut self, name: &str) -> Result<IfIndex> {
         self.add_link(&format!("create the bridge {name}"), name, "bridge", |_| (), |_| ())
+    }
+
+    /// Makes an ifb, which takes in what is redirected to it, and gives its index.
+    ///
+    /// If that loads the kernel's module, the module makes links of its own in the host's namespace (`numifbs` of the
+    /// kernel's drivers/net/ifb.c).
+    pub fn add_ifb(&mut self, name: &str) -> Result<IfIndex> {
+        self.add_link(&format!("create the ifb {name}"), name, "ifb", |_| (), |_| ())
+    }
+
+    /// Makes a vxlan with this network identifier, of 24 bits, and gives its index.
+    pub fn add_vxlan(&mut self, name: &str, vni: u32) -> Result<IfIndex> {
+        self.add_link(
+            &format!("create the vxlan {name}"),
+            name,
+            "vxlan",
+            |_| (),
+            |data| {
+                data.put_u32(IFLA_VXLAN_ID, vni);
+            },
+        )
+    }
+
+    /// Makes an ipvlan on top of `parent`, and gives its index. A link cannot be under an ipvlan and a macvlan.
+    pub fn add_ipvlan(&mut self, name: &str, parent: IfIndex) -> Result<IfIndex> {
+        self.add_link(
+            &format!("create the ipvlan {name} on link {parent}"),
+            name,
+            "ipvlan",
+            |link| {
+                link.put_u32(libc::IFLA_LINK, parent.get());
+            },
+            |_| (),
+        )
     }
 
     /// Makes a macvlan on top of `parent`, and gives its index. [`Socket::move_to`] puts it where it is wanted.
@@ -73,7 +109,7 @@ impl Socket {
         request.nest(libc::IFLA_LINKINFO, |info| {
             info.put_text(libc::IFLA_INFO_KIND, kind.as_bytes()).nest(libc::IFLA_INFO_DATA, data);
         });
-        self.change(what, &request)?;
+        self.netlink.change(what, &request)?;
         let gone = || Error::os(what, std::io::Error::from_raw_os_error(libc::ENODEV));
         self.index_of(name)?.ok_or_else(gone)
     }
@@ -91,7 +127,7 @@ impl Socket {
     fn set_flags(&mut self, what: &str, link: IfIndex, flags: u32) -> Result<()> {
         let mut request = Request::new(libc::RTM_SETLINK, CHANGE);
         request.raw(&ifinfomsg(Some(link), flags, libc::IFF_UP as u32));
-        self.change(what, &request)
+        self.netlink.change(what, &request)
     }
 
     /// Makes a link a port of `master`, a bridge; takes it out if `None`.
@@ -140,7 +176,7 @@ impl Socket {
         let mut request = Request::new(libc::RTM_SETLINK, CHANGE);
         request.raw(&ifinfomsg(Some(link), 0, 0));
         put(&mut request);
-        self.change(what, &request)
+        self.netlink.change(what, &request)
     }
 
     /// Gives a link an address, in a network of `prefix` bits.
@@ -160,7 +196,7 @@ impl Socket {
             .raw(&link.get().to_ne_bytes())
             .put_ip(libc::IFA_LOCAL, address)
             .put_ip(libc::IFA_ADDRESS, address);
-        self.change(&what, &request)
+        self.netlink.change(&what, &request)
     }
 
     /// Adds a route to the main table: to `dst`, everywhere if `None`, by way of the router `via`.
@@ -186,14 +222,14 @@ impl Socket {
             request.put_ip(libc::RTA_DST, address);
         }
         request.put_ip(libc::RTA_GATEWAY, via);
-        self.change(&what, &request)
+        self.netlink.change(&what, &request)
     }
 
     /// Removes a link; of a veth pair, both ends.
     pub fn remove(&mut self, link: IfIndex) -> Result<()> {
         let mut request = Request::new(libc::RTM_DELLINK, CHANGE);
         request.raw(&ifinfomsg(Some(link), 0, 0));
-        self.change(&format!("remove link {link}"), &request)
+        self.netlink.change(&format!("remove link {link}"), &request)
     }
 }
 

@@ -1,11 +1,11 @@
-//! What can go wrong on an rtnetlink socket; each variant names the operation and its object.
+//! What can go wrong on a netlink socket; each variant names the operation and its object.
 
 use std::io;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of an rtnetlink socket.
+/// An error of a netlink socket.
 ///
 /// `what` is always the operation and its object, as in "create the veth pair a/b".
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The answer is none that rtnetlink(7) describes.
+    /// The answer is none that the protocol describes.
     #[error("cannot {what}: the kernel's answer makes no sense: {why}")]
     Malformed {
         /// The operation and its object.
@@ -89,11 +89,6 @@ impl Error {
     /// Whether there is one of that name already (EEXIST).
     pub fn already_exists(&self) -> bool {
         self.errno() == Some(libc::EEXIST)
-    }
-
-    /// Whether this kernel cannot answer for another namespace; a socket made inside that namespace can.
-    pub fn is_unsupported(&self) -> bool {
-        matches!(self, Error::Unsupported { .. })
     }
 }
 

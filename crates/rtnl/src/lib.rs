@@ -1,4 +1,5 @@
-//! Links, addresses, routes and neighbours of any network namespace, over a small synchronous rtnetlink socket.
+//! Links, addresses, routes and neighbours of any network namespace, over a small synchronous rtnetlink socket; and as
+//! much of queueing disciplines and nftables as snorkel needs, over the same codec.
 //!
 //! ```no_run
 //! use snorkel_rtnl::Socket;
@@ -18,17 +19,22 @@
 //! links that are seen through one socket can be joined by (namespace id, index): [`Link::link_nsid`] speaks of ids
 //! in the socket's namespace, whichever namespace was asked about.
 //!
-//! The codec is pure functions over bytes (`wire`, `parse`, `exchange`); only `socket` and `subscription` touch the
+//! The codec is pure functions over bytes (`wire`, `parse`, `exchange`); only `netlink` and `subscription` touch the
 //! kernel. An answer that cannot be trusted whole is an error, never a shorter list.
 
 mod address;
 mod change;
 mod error;
+mod event;
 mod exchange;
+mod fuzz;
 mod link;
 mod name;
 mod neighbour;
+mod netlink;
+mod nftables;
 mod parse;
+mod qdisc;
 mod query;
 #[cfg(test)]
 mod real;
@@ -40,15 +46,14 @@ mod wire;
 
 pub use address::Address;
 pub use error::{Error, Result};
+pub use event::{Event, EventKind};
+#[doc(hidden)]
+pub use fuzz::fuzz_decode;
 pub use link::{Link, LinkFlags, MacvlanMode, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
+pub use nftables::Nftables;
+pub use qdisc::Qdisc;
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
 pub use socket::Socket;
-pub use subscription::{Event, EventKind, Groups, Subscription};
+pub use subscription::{Groups, Subscription};
 pub use types::{Family, IfIndex, Mac, NsId, Prefix, Scope};
-
-/// Feeds bytes to every parser, as if the kernel had sent them. Must neither panic nor hang: a fuzz target's entry.
-#[doc(hidden)]
-pub fn fuzz_decode(bytes: &[u8]) {
-    parse::everything(bytes);
-}

@@ -9,7 +9,7 @@ use crate::parse;
 use crate::wire::Request;
 use crate::{Address, Error, Family, IfIndex, Link, Neighbour, NsId, Result, Route, Socket};
 
-const QUERY: u16 = libc::NLM_F_REQUEST as u16;
+pub(crate) const QUERY: u16 = libc::NLM_F_REQUEST as u16;
 const DUMP: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
 /// The length of `struct ifinfomsg`.
 const IFINFOMSG: usize = 16;
@@ -35,7 +35,8 @@ impl Socket {
         for _ in 0..TRIES {
             let mut question = Request::new(libc::RTM_GETNSID, QUERY);
             question.raw(&[0; RTGENMSG]).put_i32(parse::NETNSA_FD, netns.as_fd().as_raw_fd());
-            let known = self.ask(&what, &question, libc::RTM_NEWNSID, |payload| Ok(parse::nsid(payload)?))?;
+            let known =
+                self.netlink.ask(&what, &question, libc::RTM_NEWNSID, |payload| Ok(parse::nsid(payload)?))?;
             if let Some(id) = known {
                 return Ok(id);
             }
@@ -43,7 +44,7 @@ impl Socket {
             wish.raw(&[0; RTGENMSG])
                 .put_i32(parse::NETNSA_NSID, parse::NOT_ASSIGNED)
                 .put_i32(parse::NETNSA_FD, netns.as_fd().as_raw_fd());
-            match self.change(&what, &wish) {
+            match self.netlink.change(&what, &wish) {
                 // Another process was faster: its number is as good.
                 Err(error) if !error.already_exists() => return Err(error),
                 _ => (),
@@ -59,7 +60,8 @@ impl Socket {
     pub fn links(&mut self, of: Option<NsId>) -> Result<Vec<Link>> {
         let what = of_namespace("list the links", of);
         let request = links_request(of, of.is_none() || self.own_links <= FEW_LINKS);
-        let links = self.dump(&what, &request, libc::RTM_NEWLINK, |payload| parse::link(payload, of))?;
+        let links =
+            self.netlink.dump(&what, &request, libc::RTM_NEWLINK, |payload| parse::link(payload, of))?;
         if of.is_none() {
             self.own_links = links.len();
         }
@@ -79,7 +81,7 @@ impl Socket {
         if let Some(id) = of {
             request.put_i32(parse::IFA_TARGET_NETNSID, id.get());
         }
-        self.dump(&what, &request, libc::RTM_NEWADDR, |payload| parse::address(payload, of))
+        self.netlink.dump(&what, &request, libc::RTM_NEWADDR, |payload| parse::address(payload, of))
     }
 
     /// The routes of the socket's own namespace, of all tables, IPv4 first.
@@ -91,7 +93,7 @@ impl Socket {
             fixed[0] = family.raw();
             request.raw(&fixed);
             // Where a kernel has no IPv6 it lists all families instead: the parser takes only the one that is meant.
-            let part = self.dump("list the routes", &request, libc::RTM_NEWROUTE, |payload| {
+            let part = self.netlink.dump("list the routes", &request, libc::RTM_NEWROUTE, |payload| {
                 parse::route(payload, family)
             })?;
             routes.extend(part);
@@ -103,7 +105,7 @@ impl Socket {
     pub fn neighbours(&mut self) -> Result<Vec<Neighbour>> {
         let mut request = Request::new(libc::RTM_GETNEIGH, DUMP);
         request.raw(&[0; RTMSG]);
-        self.dump("list the neighbours", &request, libc::RTM_NEWNEIGH, parse::neighbour)
+        self.netlink.dump("list the neighbours", &request, libc::RTM_NEWNEIGH, parse::neighbour)
     }
 
     /// The link of that name (or alternative name) in the socket's own namespace, `None` if there is none.
@@ -119,7 +121,8 @@ impl Socket {
         let mut request = Request::new(libc::RTM_GETLINK, QUERY);
         request.raw(&[0; IFINFOMSG]).put_text(attribute, &bytes);
         request.put_u32(libc::IFLA_EXT_MASK, libc::RTEXT_FILTER_SKIP_STATS as u32);
-        let found = self.ask(&what, &request, libc::RTM_NEWLINK, |payload| parse::link(payload, None));
+        let found =
+            self.netlink.ask(&what, &request, libc::RTM_NEWLINK, |payload| parse::link(payload, None));
         match found {
             Ok(link) => Ok(link.map(|link| link.index)),
             Err(error) if error.is_missing() => Ok(None),

@@ -4,8 +4,8 @@ use rustix::net::SendFlags;
 use rustix::net::netlink::SocketAddrNetlink;
 use snorkel_netns::Netns;
 
+use crate::netlink::{ROUTE, netlink_socket};
 use crate::query::links_request;
-use crate::socket::netlink_socket;
 use crate::wire::Request;
 use crate::{Error, Socket, fuzz_decode};
 
@@ -47,7 +47,7 @@ fn every_prefix_of_a_real_dump_does_no_harm() {
         request(libc::RTM_GETNEIGH, 12),
     ];
     for request in requests {
-        let datagrams = socket.datagrams(&request);
+        let datagrams = socket.netlink.datagrams(&request);
         assert!(datagrams.iter().map(Vec::len).sum::<usize>() > 100);
         for datagram in datagrams {
             for end in 0..=datagram.len() {
@@ -61,11 +61,11 @@ fn every_prefix_of_a_real_dump_does_no_harm() {
 fn what_does_not_come_from_the_kernel_is_passed_over() {
     let here = private();
     let mut socket = Socket::open_in(&here).unwrap();
-    let forger = here.run(|| netlink_socket("forge", 0)).unwrap().unwrap();
+    let forger = here.run(|| netlink_socket("forge", ROUTE)).unwrap().unwrap();
     let mut forged = Request::new(libc::NLMSG_DONE as u16, 0);
     forged.raw(&[0; 4]);
     // The number of the request that will be next: an empty list, had the kernel sent it.
-    let to = SocketAddrNetlink::new(socket.port(), 0);
+    let to = SocketAddrNetlink::new(socket.netlink.port(), 0);
     rustix::net::sendto(&forger, &forged.with_sequence(1), SendFlags::empty(), &to).unwrap();
     assert_eq!(socket.links(None).unwrap().len(), 1);
 }
@@ -75,9 +75,9 @@ fn what_does_not_fit_the_buffer_is_asked_for_again() {
     let (_here, _there, mut socket) = furnished();
     let whole = socket.links(None).unwrap();
     for size in [0, 16, 100, 1000] {
-        socket.shrink(size);
+        socket.netlink.shrink(size);
         assert_eq!(socket.links(None).unwrap(), whole, "{size}");
-        socket.shrink(size);
+        socket.netlink.shrink(size);
         assert_eq!(
             socket.index_of("eth0").unwrap(),
             whole.iter().find(|l| l.name == "eth0").map(|l| l.index)
@@ -93,7 +93,7 @@ fn a_long_list_that_does_not_fit_the_buffer_is_asked_for_again() {
         socket.add_bridge(&format!("br{number}")).unwrap();
     }
     for size in [16, 4000] {
-        socket.shrink(size);
+        socket.netlink.shrink(size);
         assert_eq!(socket.links(None).unwrap().len(), 201, "{size}");
     }
 }
@@ -104,7 +104,7 @@ fn a_kernel_that_passes_over_the_namespace_is_caught() {
     let id = socket.nsid(&there).unwrap();
     assert_eq!(socket.addresses(Some(id)).unwrap(), []);
     // Without strict checking the kernel ignores the attribute, and lists the addresses of the socket's own namespace.
-    socket.be_lax();
+    socket.netlink.be_lax();
     assert!(matches!(socket.addresses(Some(id)), Err(Error::Unsupported { .. })));
     socket.strict = false;
     assert!(matches!(socket.addresses(Some(id)), Err(Error::Unsupported { .. })));

@@ -9,12 +9,11 @@ use std::ops::BitOr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::sockopt;
-use serde::{Deserialize, Serialize};
 use snorkel_netns::Netns;
 
-use crate::socket::{netlink_socket, try_set_option, write_option};
+use crate::netlink::{ROUTE, netlink_socket, try_set_option, write_option};
 use crate::wire::messages;
-use crate::{Error, NsId, Result, parse};
+use crate::{Error, Event, EventKind, NsId, Result, parse};
 
 /// What to hear of: a set of rtnetlink's multicast groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,35 +48,6 @@ const fn group(number: libc::c_uint) -> u32 {
     1 << (number - 1)
 }
 
-/// Something has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Event {
-    /// What kind of thing.
-    pub kind: EventKind,
-    /// Whether it is gone; else it is new, or other than it was.
-    pub removed: bool,
-    /// In which namespace; `None` is the subscription's own. Of a namespace id: in which namespace it was given.
-    pub nsid: Option<NsId>,
-}
-
-/// What kind of thing has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EventKind {
-    /// A link.
-    Link,
-    /// An address.
-    Address,
-    /// A route.
-    Route,
-    /// A neighbour.
-    Neighbour,
-    /// The id of a namespace.
-    Nsid,
-    /// It is not known what: events came faster than they were read, and some are lost. Look at everything again.
-    Overrun,
-}
-
 /// A socket that hears of changes.
 #[derive(Debug)]
 pub struct Subscription {
@@ -95,7 +65,7 @@ impl Subscription {
         const BUFFER: usize = 64 * 1024;
         const QUEUE: usize = 4 * 1024 * 1024;
         let what = "listen to changes of the network";
-        let fd = netlink_socket(what, 0)?;
+        let fd = netlink_socket(what, ROUTE)?;
         if all_nsids {
             try_set_option(&fd, libc::NETLINK_LISTEN_ALL_NSID)
                 .map_err(|e| Error::os("listen to changes in other network namespaces", e))?;

@@ -78,7 +78,7 @@ impl Guest {
     }
 
     /// The host's own files, for those that an engine keeps there on a container's behalf.
-    pub fn of_host() -> Result<Guest, Refused> {
+    pub(super) fn of_host() -> Result<Guest, Refused> {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         Ok(Guest { root: root.map_err(Refused::Os)?, may_stall: false })
     }

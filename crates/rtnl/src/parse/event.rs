@@ -1,8 +1,7 @@
 //! What the kernel tells unasked, and of which namespace.
 
-use crate::NsId;
-use crate::subscription::{Event, EventKind};
 use crate::wire::Message;
+use crate::{Event, EventKind, NsId};
 
 /// `SOL_NETLINK` of linux/socket.h.
 pub(crate) const SOL_NETLINK: libc::c_int = 270;

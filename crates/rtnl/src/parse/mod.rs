@@ -17,9 +17,8 @@ pub(crate) use neighbour::neighbour;
 pub(crate) use nsid::{NETNSA_FD, NETNSA_NSID, NOT_ASSIGNED, nsid};
 pub(crate) use route::route;
 
-use crate::exchange::{Dump, answer};
-use crate::wire::{Attribute, Malformed, Verdict, messages};
-use crate::{Family, IfIndex, Mac, NsId};
+use crate::wire::{Attribute, Malformed};
+use crate::{IfIndex, Mac, NsId};
 
 /// Why a message is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,45 +56,5 @@ fn check_namespace(asked: Option<NsId>, answered: Option<i32>) -> Result<(), Ref
     match asked {
         Some(id) if answered != Some(id.get()) => Err(Refusal::WrongNamespace),
         _ => Ok(()),
-    }
-}
-
-/// Feeds bytes to every parser, as a datagram, as a message's payload, and as control messages.
-pub(crate) fn everything(bytes: &[u8]) {
-    let _ = control(bytes);
-    everything_of(bytes);
-    // A few suffice: what follows takes in the whole datagram for each.
-    for message in messages(bytes).flatten().take(8) {
-        let _ = event(&message, None);
-        let _ = (Verdict::of_error(&message), Verdict::of_done(&message));
-        everything_of(message.payload);
-        let mut dump = Dump::new(message.sequence, message.kind, |payload| link(payload, None));
-        let _ = dump.feed(bytes);
-        let _ = answer(bytes, message.sequence, Some(message.kind));
-    }
-    let _ = crate::name::unescape(&crate::name::escape(bytes));
-}
-
-fn everything_of(payload: &[u8]) {
-    for asked in [None, Some(NsId::new(0))] {
-        let _ = link(payload, asked);
-        let _ = address(payload, asked);
-    }
-    let _ = route(payload, Family::Inet);
-    let _ = route(payload, Family::Inet6);
-    let _ = neighbour(payload);
-    let _ = nsid(payload);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-            everything(&bytes);
-        }
     }
 }

@@ -62,7 +62,7 @@ fn split(bytes: &[u8]) -> Result<(Message<'_>, &[u8]), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Request;
+    use crate::wire::{Request, datagram};
     use proptest::prelude::*;
 
     #[test]
@@ -89,18 +89,19 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(
             wanted in prop::collection::vec(
-                (any::<u16>(), any::<u16>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..40)), 0..8),
+                (any::<u16>(), any::<u16>(), prop::collection::vec(any::<u8>(), 0..40)), 0..8),
+            sequence: u32,
         ) {
-            let mut datagram = Vec::new();
-            for (kind, flags, sequence, payload) in &wanted {
+            let requests: Vec<Request> = wanted.iter().map(|(kind, flags, payload)| {
                 let mut request = Request::new(*kind, *flags);
                 request.raw(payload);
-                datagram.extend(request.with_sequence(*sequence));
-                datagram.resize(datagram.len().next_multiple_of(ALIGNMENT), 0);
-            }
+                request
+            }).collect();
+            let datagram = datagram(&requests.iter().collect::<Vec<_>>(), sequence);
             let got: Result<Vec<_>, _> = messages(&datagram)
                 .map(|m| m.map(|m| (m.kind, m.flags, m.sequence, m.payload.to_vec())))
                 .collect();
+            let wanted: Vec<_> = wanted.into_iter().map(|(k, f, p)| (k, f, sequence, p)).collect();
             prop_assert_eq!(got.unwrap(), wanted);
         }
     }

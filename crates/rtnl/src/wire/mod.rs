@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 pub(crate) use attribute::{Attribute, attributes};
 pub(crate) use message::{Message, messages};
-pub(crate) use request::Request;
+pub(crate) use request::{Request, datagram};
 pub(crate) use verdict::Verdict;
 
 use crate::Family;

@@ -89,3 +89,13 @@ impl Request {
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
     }
 }
+
+/// Several messages, all under this number, in one datagram.
+pub(crate) fn datagram(requests: &[&Request], sequence: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for request in requests {
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes.extend(request.with_sequence(sequence));
+    }
+    bytes
+}

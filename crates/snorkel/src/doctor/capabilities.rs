@@ -1,6 +1,5 @@
 //! The capabilities that snorkel has a use for: what each is for, what is lost without it, how to get it.
 
-use super::rights::finding;
 use super::status::{Capability, Status};
 use super::{Finding, Verdict};
 
@@ -116,7 +115,7 @@ impl Wanted {
         let core = self.capability == Capability::SysAdmin;
         let of = |verdict, found: &str, remedy: String| Finding {
             core,
-            ..finding(self.id, self.name, verdict, found, self.lost, &remedy)
+            ..Finding::of_rights(self.id, self.name, verdict, found, self.lost, &remedy)
         };
         if status.effective.is_none() {
             return of(Verdict::Unknown, "/proc does not say", "mount /proc".into());

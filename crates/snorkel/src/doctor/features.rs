@@ -6,16 +6,16 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, inotify, openat2, statfs};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
-use snorkel_netns::{Pid, Process};
+use snorkel_netns::{Pid, Process, cookie_here};
 
 use super::sys;
-use super::trial::{During, Ground, Outcome, Trouble, trouble};
+use super::trial::{During, Ground, Outcome, Trouble};
 
 /// A network namespace that only this process holds.
 pub(super) fn netns(ground: &Ground<'_>) -> Outcome {
     let tried = match &ground.netns {
         // To be inside is a second step, with errors of its own.
-        Ok(netns) => netns.run(|| "can be made and entered".to_owned()).map_err(|e| trouble(&e)),
+        Ok(netns) => netns.run(|| "can be made and entered".to_owned()).map_err(Trouble::from),
         Err(trouble) => Err(trouble.clone()),
     };
     ground.judge(tried, &[Errno::INVAL, Errno::NOSYS])
@@ -23,7 +23,8 @@ pub(super) fn netns(ground: &Ground<'_>) -> Outcome {
 
 /// The cookie that tells namespaces apart for good.
 pub(super) fn cookie(ground: &Ground<'_>) -> Outcome {
-    match ground.inside(|| sys::netns_cookie().during("ask a socket for its namespace's cookie")) {
+    let what = "ask a socket for its namespace's cookie";
+    match ground.inside(|| cookie_here().map_err(|e| Trouble::of(what.into(), &e))) {
         Ok(_) => Outcome::Works("namespaces have one".into()),
         Err(Trouble { errno: Errno::NOPROTOOPT, .. }) => {
             Outcome::Not("the kernel gives none (SO_NETNS_COOKIE, since 5.14)".into())
@@ -35,14 +36,14 @@ pub(super) fn cookie(ground: &Ground<'_>) -> Outcome {
 /// A process as a descriptor.
 pub(super) fn pidfd(ground: &Ground<'_>) -> Outcome {
     let tried = Process::open(Pid::own()).and_then(|own| own.check_alive());
-    ground.judge(tried.map(|()| "opens and signals".to_owned()).map_err(|e| trouble(&e)), &[Errno::NOSYS])
+    ground.judge(tried.map(|()| "opens and signals".to_owned()).map_err(Trouble::from), &[Errno::NOSYS])
 }
 
 /// Several namespaces of a process joined at once, by its pidfd: those that the thread is in already.
 pub(super) fn setns(ground: &Ground<'_>) -> Outcome {
     let own = match Process::open(Pid::own()) {
         Ok(own) => own,
-        Err(e) => return ground.judge(Err(trouble(&e)), &[Errno::NOSYS]),
+        Err(e) => return ground.judge(Err(e.into()), &[Errno::NOSYS]),
     };
     let kinds = ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME

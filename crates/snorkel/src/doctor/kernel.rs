@@ -3,8 +3,9 @@
 //! A feature is added here, in one place; how it is tried stands in the module that `run` names.
 
 use snorkel_bpf::{Kind as BtfKind, probe};
+use snorkel_rtnl::Qdisc;
 
-use super::links::{self, Kind, Qdisc};
+use super::links::{self, Kind};
 use super::status::Status;
 use super::trial::{Ground, Outcome, Trial, bpf};
 use super::{Finding, Verdict, features, mounts, nft};
@@ -25,6 +26,9 @@ const COMMON: Trial = Trial {
     remedy: "",
     run: |_| Outcome::CannotAsk(String::new()),
 };
+
+/// 100 Mbit/s. The burst is more than the loopback's largest packet, or the kernel grumbles in its log.
+const TBF: Qdisc = Qdisc::Tbf { rate: 12_500_000, burst: 200_000, limit: 1_000_000 };
 
 const TRIALS: &[Trial] = &[
     Trial {
@@ -191,7 +195,7 @@ const TRIALS: &[Trial] = &[
         without: Verdict::Degraded,
         lost: "impairments are scheduled by snorkel itself, at a higher cost for each packet",
         remedy: "modprobe sch_netem (on Fedora and its kin: install kernel-modules-extra)",
-        run: |ground| links::qdisc(ground, Qdisc::Netem),
+        run: |ground| links::qdisc(ground, Qdisc::Netem { limit: 1000 }),
         ..COMMON
     },
     Trial {
@@ -200,7 +204,7 @@ const TRIALS: &[Trial] = &[
         without: Verdict::Degraded,
         lost: "rates are kept by snorkel itself, at a higher cost for each packet",
         remedy: "modprobe sch_tbf, or a kernel with CONFIG_NET_SCH_TBF",
-        run: |ground| links::qdisc(ground, Qdisc::Tbf),
+        run: |ground| links::qdisc(ground, TBF),
         ..COMMON
     },
     Trial {

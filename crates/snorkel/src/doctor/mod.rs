@@ -13,7 +13,6 @@ mod features;
 mod kernel;
 mod links;
 mod mounts;
-mod netlink;
 mod nft;
 mod rights;
 mod status;
@@ -75,6 +74,30 @@ pub(crate) struct Finding {
     pub(crate) lost: String,
     /// How to get it; empty when [`Verdict::Ok`].
     pub(crate) remedy: String,
+}
+
+impl Finding {
+    /// A finding about rights, not part of the core; what is lost and the remedy fall away when all is well.
+    fn of_rights(
+        id: &'static str,
+        subject: &str,
+        verdict: Verdict,
+        found: &str,
+        lost: &str,
+        remedy: &str,
+    ) -> Finding {
+        let unless_ok = |text: &str| if verdict == Verdict::Ok { String::new() } else { text.to_owned() };
+        Finding {
+            id,
+            subject: subject.to_owned(),
+            group: Group::Rights,
+            core: false,
+            verdict,
+            found: found.to_owned(),
+            lost: unless_ok(lost),
+            remedy: unless_ok(remedy),
+        }
+    }
 }
 
 /// All findings of one examination.

@@ -7,7 +7,7 @@ use std::io;
 use snorkel_bpf::probe::{self, Answer};
 
 use super::status::Status;
-use super::{Finding, Group, Verdict, capabilities};
+use super::{Finding, Verdict, capabilities};
 
 /// Looks at everything.
 pub(super) fn examine(status: &Status) -> Vec<Finding> {
@@ -26,28 +26,6 @@ pub(super) fn examine(status: &Status) -> Vec<Finding> {
         unprivileged_bpf(),
     ]);
     findings
-}
-
-/// A finding of this group, not part of the core; what is lost and the remedy fall away when all is well.
-pub(super) fn finding(
-    id: &'static str,
-    subject: &str,
-    verdict: Verdict,
-    found: &str,
-    lost: &str,
-    remedy: &str,
-) -> Finding {
-    let unless_ok = |text: &str| if verdict == Verdict::Ok { String::new() } else { text.to_owned() };
-    Finding {
-        id,
-        subject: subject.to_owned(),
-        group: Group::Rights,
-        core: false,
-        verdict,
-        found: found.to_owned(),
-        lost: unless_ok(lost),
-        remedy: unless_ok(remedy),
-    }
 }
 
 /// Reads a small file and trims it.
@@ -74,13 +52,13 @@ fn user(status: &Status) -> Finding {
         (None, ..) => "not known: /proc does not say".to_owned(),
     };
     // Not a verdict of its own: what a user may do is said capability by capability.
-    finding("user", "user", Verdict::Ok, &found, "", "")
+    Finding::of_rights("user", "user", Verdict::Ok, &found, "", "")
 }
 
 fn user_namespace() -> Finding {
     const MAP: &str = "/proc/thread-self/uid_map";
     let of = |verdict, found: &str| {
-        finding(
+        Finding::of_rights(
             "user-namespace",
             "user namespace",
             verdict,
@@ -107,7 +85,7 @@ fn pid_namespace() -> Finding {
     const FIRST: &str = "pid:[4026531836]";
     const LINK: &str = "/proc/thread-self/ns/pid";
     let of = |verdict, found: &str| {
-        finding(
+        Finding::of_rights(
             "pid-namespace",
             "pid namespace",
             verdict,
@@ -127,7 +105,7 @@ fn pid_namespace() -> Finding {
 
 fn other_processes() -> Finding {
     let of = |verdict, found: &str| {
-        finding(
+        Finding::of_rights(
             "other-processes",
             "others' namespaces",
             verdict,
@@ -165,7 +143,7 @@ fn other_processes() -> Finding {
 
 fn no_new_privileges(status: &Status) -> Finding {
     let of = |verdict, found: &str| {
-        finding(
+        Finding::of_rights(
             "no-new-privs",
             "no_new_privs",
             verdict,
@@ -183,7 +161,7 @@ fn no_new_privileges(status: &Status) -> Finding {
 
 fn seccomp_mode(status: &Status) -> Finding {
     let of = |verdict, found: &str| {
-        finding(
+        Finding::of_rights(
             "seccomp-mode",
             "seccomp",
             verdict,
@@ -202,7 +180,7 @@ fn seccomp_mode(status: &Status) -> Finding {
 fn security_modules() -> Finding {
     const LIST: &str = "/sys/kernel/security/lsm";
     let of = |verdict, found: &str| {
-        finding(
+        Finding::of_rights(
             "security-modules",
             "security modules",
             verdict,
@@ -232,7 +210,7 @@ fn confines(label: &str) -> bool {
 fn lockdown() -> Finding {
     const FILE: &str = "/sys/kernel/security/lockdown";
     let of = |verdict, found: &str| {
-        finding(
+        Finding::of_rights(
             "lockdown",
             "lockdown",
             verdict,
@@ -265,13 +243,13 @@ fn ptrace_scope() -> Finding {
         Err(e) if e.kind() == io::ErrorKind::NotFound => "not in this kernel".into(),
         Err(e) => unreadable(FILE, &e),
     };
-    finding("yama", "yama", Verdict::Ok, &found, "", "")
+    Finding::of_rights("yama", "yama", Verdict::Ok, &found, "", "")
 }
 
 fn rootless() -> Finding {
     const FILE: &str = "/proc/sys/user/max_user_namespaces";
     let of = |verdict, found: &str| {
-        finding(
+        Finding::of_rights(
             "user-namespaces",
             "more user namespaces",
             verdict,
@@ -296,7 +274,7 @@ fn unprivileged_bpf() -> Finding {
         }
     };
     // As it should be either way: snorkel's own programs are loaded with CAP_BPF.
-    finding("unprivileged-bpf", "bpf of other users", Verdict::Ok, &found, "", "")
+    Finding::of_rights("unprivileged-bpf", "bpf of other users", Verdict::Ok, &found, "", "")
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// `struct tpacket_req3` of linux/if_packet.h: sizes in bytes, the time-out in milliseconds.
 #[repr(C)]
@@ -53,25 +52,6 @@ pub(super) fn packet_ring(socket: &impl AsFd) -> Result<(), Errno> {
         feature_request: 0,
     };
     set(socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)
-}
-
-/// `SO_NETNS_COOKIE` (asm-generic/socket.h) of the calling thread's namespace.
-pub(super) fn netns_cookie() -> Result<u64, Errno> {
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    let mut cookie = 0_u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which is that long; the socket is open.
-    let done = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if done == 0 { Ok(cookie) } else { Err(last_errno()) }
 }
 
 /// The version of Landlock's interface that the kernel has (landlock_create_ruleset(2)); makes no rule set.

@@ -46,6 +46,33 @@ impl fmt::Display for Trouble {
     }
 }
 
+impl From<snorkel_netns::Error> for Trouble {
+    fn from(error: snorkel_netns::Error) -> Trouble {
+        match error {
+            snorkel_netns::Error::Os { what, source } => Trouble::of(what, &source),
+            other => Trouble { what: format!("go on: {other}"), errno: Errno::IO },
+        }
+    }
+}
+
+impl From<snorkel_rtnl::Error> for Trouble {
+    fn from(error: snorkel_rtnl::Error) -> Trouble {
+        match error {
+            snorkel_rtnl::Error::Os { what, source, .. } => Trouble::of(what, &source),
+            snorkel_rtnl::Error::Unsupported { what } => Trouble { what, errno: Errno::OPNOTSUPP },
+            snorkel_rtnl::Error::Netns(error) => error.into(),
+            other => Trouble { what: format!("go on: {other}"), errno: Errno::IO },
+        }
+    }
+}
+
+impl Trouble {
+    /// What was being done, and the error that the standard library has of it.
+    pub(super) fn of(what: String, source: &std::io::Error) -> Trouble {
+        Trouble { what, errno: Errno::from_io_error(source).unwrap_or(Errno::IO) }
+    }
+}
+
 /// Names the step in the error of a system call.
 pub(super) trait During<T> {
     fn during(self, what: impl Into<String>) -> Result<T, Trouble>;
@@ -74,7 +101,7 @@ pub(super) struct Ground<'a> {
 impl<'a> Ground<'a> {
     /// Makes the namespace.
     pub(super) fn new(status: &'a Status) -> Ground<'a> {
-        Ground { status, netns: Netns::private().map_err(|e| trouble(&e)) }
+        Ground { status, netns: Netns::private().map_err(Trouble::from) }
     }
 
     /// The network namespace, or the outcome that there is none to try in.
@@ -88,7 +115,7 @@ impl<'a> Ground<'a> {
         step: impl FnOnce() -> Result<T, Trouble> + Send,
     ) -> Result<T, Trouble> {
         match &self.netns {
-            Ok(netns) => netns.run(step).unwrap_or_else(|e| Err(trouble(&e))),
+            Ok(netns) => netns.run(step).unwrap_or_else(|e| Err(e.into())),
             Err(_) => step(),
         }
     }
@@ -108,15 +135,6 @@ impl<'a> Ground<'a> {
             Err(trouble) => Outcome::CannotAsk(trouble.to_string()),
         }
     }
-}
-
-/// What went wrong with a namespace, as a step of a trial.
-pub(super) fn trouble(error: &snorkel_netns::Error) -> Trouble {
-    let (what, errno) = match error {
-        snorkel_netns::Error::Os { what, source } => (what.clone(), Errno::from_io_error(source)),
-        other => (format!("go on: {other}"), None),
-    };
-    Trouble { what, errno: errno.unwrap_or(Errno::IO) }
 }
 
 /// The outcome of a bpf probe.

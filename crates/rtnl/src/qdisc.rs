@@ -1,0 +1,95 @@
+//! Queueing disciplines (tc(8)), attached by rtnetlink to a link of the socket's own namespace.
+//!
+//! Written down in linux/rtnetlink.h (`struct tcmsg`), linux/pkt_sched.h, and Documentation/netlink/specs/tc.yaml of the
+//! kernel.
+
+use crate::change::CREATE;
+use crate::wire::Request;
+use crate::{IfIndex, Result, Socket};
+
+/// Places of linux/pkt_sched.h: the root of what a link sends, and beside it the one for filters alone.
+const TC_H_ROOT: u32 = 0xffff_ffff;
+const TC_H_CLSACT: u32 = 0xffff_fff1;
+const TCA_TBF_PARMS: u16 = 1;
+const TCA_TBF_BURST: u16 = 6;
+/// `TC_LINKLAYER_ETHERNET`: the kernel reckons the time of a packet itself, and needs no table of it.
+const LINKLAYER_ETHERNET: u8 = 1;
+
+/// A queueing discipline with its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qdisc {
+    /// Delay, loss and their kin (tc-netem(8)); so far it passes everything on.
+    Netem {
+        /// How many packets it holds at most.
+        limit: u32,
+    },
+    /// A token bucket (tc-tbf(8)).
+    Tbf {
+        /// Bytes per second.
+        rate: u32,
+        /// The size of the bucket, bytes. A packet that is larger is dropped.
+        burst: u32,
+        /// How much it holds at most, bytes.
+        limit: u32,
+    },
+    /// No queue: the place for filters on what a link sends and receives.
+    Clsact,
+}
+
+impl Qdisc {
+    /// The kernel's name for the kind.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Qdisc::Netem { .. } => "netem",
+            Qdisc::Tbf { .. } => "tbf",
+            Qdisc::Clsact => "clsact",
+        }
+    }
+
+    /// Handle and parent of `struct tcmsg`; the handle 0 lets the kernel choose.
+    fn place(self) -> (u32, u32) {
+        match self {
+            Qdisc::Clsact => (0xffff_0000, TC_H_CLSACT),
+            Qdisc::Netem { .. } | Qdisc::Tbf { .. } => (0, TC_H_ROOT),
+        }
+    }
+
+    fn put_options(self, request: &mut Request) {
+        match self {
+            // struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter.
+            Qdisc::Netem { limit } => {
+                request.put(libc::TCA_OPTIONS, &words([0, limit, 0, 0, 0, 0]));
+            }
+            Qdisc::Tbf { rate, burst, limit } => {
+                request.nest(libc::TCA_OPTIONS, |options| {
+                    // struct tc_tbf_qopt: two struct tc_ratespec (rate and peak rate), then limit, buffer, mtu.
+                    let parameters = [
+                        &[0, LINKLAYER_ETHERNET, 0, 0, 0, 0, 0, 0][..],
+                        &words([rate, 0, 0, 0, limit, 0, 0]),
+                    ];
+                    options.put(TCA_TBF_PARMS, &parameters.concat()).put_u32(TCA_TBF_BURST, burst);
+                });
+            }
+            Qdisc::Clsact => (),
+        }
+    }
+}
+
+impl Socket {
+    /// Attaches a queueing discipline to a link. Where a kernel has none of the kind, the error
+    /// [says that it is missing](crate::Error::is_missing).
+    pub fn add_qdisc(&mut self, link: IfIndex, qdisc: Qdisc) -> Result<()> {
+        let (handle, parent) = qdisc.place();
+        let mut request = Request::new(libc::RTM_NEWQDISC, CREATE);
+        // struct tcmsg: family and padding, link, handle, parent, info.
+        request
+            .raw(&words([0, link.get(), handle, parent, 0]))
+            .put_text(libc::TCA_KIND, qdisc.kind().as_bytes());
+        qdisc.put_options(&mut request);
+        self.netlink.change(&format!("attach a {} qdisc to link {link}", qdisc.kind()), &request)
+    }
+}
+
+fn words<const N: usize>(words: [u32; N]) -> Vec<u8> {
+    words.into_iter().flat_map(u32::to_ne_bytes).collect()
+}

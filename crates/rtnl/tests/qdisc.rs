@@ -1,0 +1,32 @@
+//! Queueing disciplines on links of a private namespace, with the real kernel. Needs root.
+
+mod common;
+
+use common::{index_of, private};
+use snorkel_rtnl::Qdisc;
+
+#[test]
+fn a_token_bucket_and_a_place_for_filters_are_attached_side_by_side_and_once() {
+    let (_netns, mut socket) = private();
+    let lo = index_of(&mut socket, "lo");
+    let bucket = Qdisc::Tbf { rate: 12_500_000, burst: 200_000, limit: 1_000_000 };
+    for qdisc in [bucket, Qdisc::Clsact] {
+        socket.add_qdisc(lo, qdisc).unwrap();
+        let again = socket.add_qdisc(lo, qdisc).unwrap_err();
+        assert!(again.already_exists(), "{again}");
+        assert!(again.to_string().contains(&format!("attach a {} qdisc to link 1", qdisc.kind())), "{again}");
+    }
+}
+
+#[test]
+fn netem_is_attached_or_missing() {
+    let (_netns, mut socket) = private();
+    let lo = index_of(&mut socket, "lo");
+    match socket.add_qdisc(lo, Qdisc::Netem { limit: 1000 }) {
+        Ok(()) => {
+            let again = socket.add_qdisc(lo, Qdisc::Netem { limit: 1000 }).unwrap_err();
+            assert!(again.already_exists(), "{again}");
+        }
+        Err(error) => assert!(error.is_missing(), "{error}"),
+    }
+}
