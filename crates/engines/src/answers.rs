@@ -75,7 +75,7 @@ pub struct Answer {
 
 /// Every container of every engine.
 pub fn list(query: &Query) -> Answer {
-    finish(query, complete(query, run(query, jobs(query, &What::All))))
+    finish(query, complete(query, run(query, jobs(query, &What::All), &mut || ())))
 }
 
 /// Asks containerd for the tasks of Docker's containers, if there are some of which no Docker has told.
@@ -88,7 +88,7 @@ fn complete(query: &Query, mut answer: Answer) -> Answer {
         .filter_map(|c| c.socket.clone())
         .collect();
     answer.containers.retain(|c| !containerd::lacks_task(c));
-    let rest = run(query, sockets.into_iter().map(Job::tasks_of_docker).collect());
+    let rest = run(query, sockets.into_iter().map(Job::tasks_of_docker).collect(), &mut || ());
     answer.containers.extend(rest.containers);
     answer.warnings.extend(rest.warnings);
     answer
@@ -98,7 +98,15 @@ fn complete(query: &Query, mut answer: Answer) -> Answer {
 ///
 /// If nothing fits, the answer holds everything there is, so that [`select`] can suggest a name.
 pub fn lookup(query: &Query, spec: &TargetSpec) -> Answer {
-    let found = finish(query, complete(query, run(query, jobs(query, &What::Spec(spec)))));
+    lookup_meanwhile(query, spec, || ())
+}
+
+/// As [`lookup`]; while the engines think about their answers, `meanwhile` is done on the calling thread. It is not done
+/// if nobody is waited for.
+pub fn lookup_meanwhile(query: &Query, spec: &TargetSpec, meanwhile: impl FnOnce()) -> Answer {
+    let mut meanwhile = Some(meanwhile);
+    let mut once = || meanwhile.take().map_or((), |meanwhile| meanwhile());
+    let found = finish(query, complete(query, run(query, jobs(query, &What::Spec(spec)), &mut once)));
     if !matches!(select(spec, &found.containers), Err(SelectError::NotFound { .. })) {
         return found;
     }
@@ -108,7 +116,7 @@ pub fn lookup(query: &Query, spec: &TargetSpec) -> Answer {
         .filter(|job| asked_narrowly(spec, job.engine))
         .filter(|job| !found.warnings.iter().any(|w| w.engine == job.engine && w.socket == job.socket()))
         .collect();
-    let mut all = complete(query, run(query, rest));
+    let mut all = complete(query, run(query, rest, &mut || ()));
     all.warnings.splice(0..0, found.warnings);
     all.containers.extend(found.containers);
     finish(query, all)
@@ -156,7 +164,7 @@ pub fn recheck(query: &Query, container: &Container) -> Result<Option<Container>
         (engine, _) => {
             let narrowed = Query { engines: Some(vec![engine]), ..query.clone() };
             for job in jobs(&narrowed, &What::All) {
-                sink.add(job.work(query.timeout));
+                sink.add(job.work(query.timeout, &mut || ()));
             }
         }
     }

@@ -99,24 +99,24 @@ pub(crate) fn jobs(query: &Query, what: &What<'_>) -> Vec<Job> {
     let lxc = from.lxc.clone();
     local(
         Engine::Lxc,
-        lxc.map(|places| -> Work { Box::new(move |sink, time| lxc::list(&places, time, sink)) }),
+        lxc.map(|places| -> Work { Box::new(move |sink, time, _| lxc::list(&places, time, sink)) }),
     );
     let nspawn = from.nspawn_dir.clone();
-    local(Engine::Nspawn, nspawn.map(|dir| -> Work { Box::new(move |sink, _| nspawn::list(&dir, sink)) }));
+    local(Engine::Nspawn, nspawn.map(|dir| -> Work { Box::new(move |sink, _, _| nspawn::list(&dir, sink)) }));
     let dirs = from.netns_dirs.clone();
     let path = match what {
         What::Spec(spec) => Some(PathBuf::from(&spec.name)).filter(|p| p.is_absolute()),
         What::All => None,
     };
     let netns: Option<Work> = (!dirs.is_empty())
-        .then(|| -> Work { Box::new(move |sink, _| mounts::list(&dirs, path.as_deref(), sink)) });
+        .then(|| -> Work { Box::new(move |sink, _, _| mounts::list(&dirs, path.as_deref(), sink)) });
     local(Engine::Netns, netns);
-    local(Engine::Lab, from.lab.then(|| -> Work { Box::new(lab::list) }));
+    local(Engine::Lab, from.lab.then(|| -> Work { Box::new(|sink, time, _| lab::list(sink, time)) }));
     if let What::Spec(spec) = what
         && spec.engine() == Some(Engine::Pid)
     {
         let pid = spec.name.clone();
-        local(Engine::Pid, Some(Box::new(move |sink, _| process::lookup(&pid, sink))));
+        local(Engine::Pid, Some(Box::new(move |sink, _, _| process::lookup(&pid, sink))));
     }
     jobs
 }
@@ -125,26 +125,27 @@ fn may_be_there(path: &Path) -> bool {
     std::fs::metadata(path).map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |_| true)
 }
 
-type Work = Box<dyn FnOnce(&Sink, Duration) -> Result<()> + Send>;
+/// Holds the conversation; one that has to wait for its answer may do something else (the last argument) meanwhile.
+type Work = Box<dyn FnOnce(&Sink, Duration, &mut dyn FnMut()) -> Result<()> + Send>;
 type Ask = fn(Endpoint, &What<'_>) -> Option<Work>;
 
 fn ask_docker(endpoint: Endpoint, what: &What<'_>) -> Option<Work> {
     match reference(&endpoint, what) {
         Reference::Nothing => None,
-        Reference::List => Some(Box::new(move |sink, time| block_on(time, docker::list(&endpoint, sink)))),
-        Reference::One(name) => {
-            Some(Box::new(move |sink, time| block_on(time, docker::lookup(&endpoint, &name, sink))))
-        }
+        Reference::List => Some(Box::new(move |sink, time, _| block_on(time, docker::list(&endpoint, sink)))),
+        Reference::One(name) => Some(Box::new(move |sink, time, meanwhile| {
+            block_on(time, docker::lookup(&endpoint, &name, sink, meanwhile))
+        })),
     }
 }
 
 fn ask_podman(endpoint: Endpoint, what: &What<'_>) -> Option<Work> {
     match reference(&endpoint, what) {
         Reference::Nothing => None,
-        Reference::List => Some(Box::new(move |sink, time| block_on(time, podman::list(&endpoint, sink)))),
-        Reference::One(name) => {
-            Some(Box::new(move |sink, time| block_on(time, podman::lookup(&endpoint, &name, sink))))
-        }
+        Reference::List => Some(Box::new(move |sink, time, _| block_on(time, podman::list(&endpoint, sink)))),
+        Reference::One(name) => Some(Box::new(move |sink, time, meanwhile| {
+            block_on(time, podman::lookup(&endpoint, &name, sink, meanwhile))
+        })),
     }
 }
 
@@ -153,11 +154,13 @@ fn ask_containerd(endpoint: Endpoint, what: &What<'_>) -> Option<Work> {
         What::Spec(spec) if spec.engine() == Some(Engine::Containerd) => spec.scope.clone(),
         _ => None,
     };
-    Some(Box::new(move |sink, time| block_on(time, containerd::list(&endpoint, namespace.as_deref(), sink))))
+    Some(Box::new(move |sink, time, _| {
+        block_on(time, containerd::list(&endpoint, namespace.as_deref(), sink))
+    }))
 }
 
 fn ask_cri(endpoint: Endpoint, _: &What<'_>) -> Option<Work> {
-    Some(Box::new(move |sink, time| block_on(time, cri::list(&endpoint, None, sink))))
+    Some(Box::new(move |sink, time, _| block_on(time, cri::list(&endpoint, None, sink))))
 }
 
 /// How a spec is put to an engine that finds containers by reference.
@@ -183,7 +186,9 @@ fn reference(endpoint: &Endpoint, what: &What<'_>) -> Reference {
     }
 }
 
-pub(crate) fn run(query: &Query, mut jobs: Vec<Job>) -> Answer {
+/// Holds all conversations. What is to be done `meanwhile` is done at most once, on the calling thread, while it would
+/// only wait; not at all if nothing is waited for.
+pub(crate) fn run(query: &Query, mut jobs: Vec<Job>, meanwhile: &mut dyn FnMut()) -> Answer {
     let timeout = query.timeout;
     let mut answer = Answer::default();
     let mut collect = |taken: Taken, engine: Engine, endpoint: Option<&Endpoint>| {
@@ -195,7 +200,7 @@ pub(crate) fn run(query: &Query, mut jobs: Vec<Job>) -> Answer {
         && let Some(job) = jobs.pop()
     {
         let (engine, endpoint) = (job.engine, job.endpoint.clone());
-        collect(job.work(timeout), engine, endpoint.as_ref());
+        collect(job.work(timeout, meanwhile), engine, endpoint.as_ref());
         return answer;
     }
     std::thread::scope(|scope| {
@@ -207,10 +212,13 @@ pub(crate) fn run(query: &Query, mut jobs: Vec<Job>) -> Answer {
                     at,
                     std::thread::Builder::new()
                         .name(format!("ask-{}", job.engine))
-                        .spawn_scoped(scope, move || job.work(timeout)),
+                        .spawn_scoped(scope, move || job.work(timeout, &mut || ())),
                 )
             })
             .collect();
+        if !threads.is_empty() {
+            meanwhile();
+        }
         for ((engine, endpoint), thread) in threads {
             let taken = match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
@@ -230,7 +238,7 @@ impl Job {
     pub(crate) fn tasks_of_docker(path: PathBuf) -> Job {
         let endpoint = Endpoint::new(path);
         let asked = endpoint.clone();
-        let work: Work = Box::new(move |sink, time| {
+        let work: Work = Box::new(move |sink, time, _| {
             block_on(time, containerd::list(&asked, Some(containerd::DOCKERS), sink))
         });
         Job { engine: Engine::Containerd, endpoint: Some(endpoint), work }
@@ -242,10 +250,10 @@ impl Job {
     }
 
     /// Asks, to the end or to the time-out.
-    pub(crate) fn work(self, timeout: Duration) -> Taken {
+    pub(crate) fn work(self, timeout: Duration, meanwhile: &mut dyn FnMut()) -> Taken {
         let sink = Sink::default();
         let begun = Instant::now();
-        let result = (self.work)(&sink, timeout);
+        let result = (self.work)(&sink, timeout, meanwhile);
         tracing::debug!(engine = %self.engine, took = ?begun.elapsed(), "asked");
         match result {
             Err(fault) if !fault.is_absence() => sink.warn(fault),

@@ -104,10 +104,16 @@ fn inspect_path(reference: &str) -> String {
 }
 
 /// What a reference may mean, in one request; the engine's own order (id, name, start of an id) decides. When it
-/// says that the reference is ambiguous, or means nothing at all by it, the whole list is asked for.
-pub(crate) async fn lookup(endpoint: &Endpoint, reference: &str, sink: &Sink) -> Result<()> {
+/// says that the reference is ambiguous, or means nothing at all by it, the whole list is asked for. `meanwhile` is done
+/// while the engine thinks.
+pub(crate) async fn lookup(
+    endpoint: &Endpoint,
+    reference: &str,
+    sink: &Sink,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
-    let reply: Reply = client.get(&inspect_path(reference)).await?;
+    let reply: Reply = client.get_meanwhile(&inspect_path(reference), meanwhile).await?;
     let inspected: model::Inspected = match reply.status {
         StatusCode::OK => reply.json()?,
         // A redirect is what `.` and `..` get: no container is called that.

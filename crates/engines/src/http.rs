@@ -58,6 +58,11 @@ impl Client {
 
     /// Sends a request and gives the answer's head; the body can still be read.
     pub(crate) async fn open(&mut self, target: &str) -> Result<Response<Incoming>> {
+        self.open_meanwhile(target, || ()).await
+    }
+
+    /// As [`Client::open`]; once the request is out, and while the engine thinks about it, `meanwhile` is done.
+    async fn open_meanwhile(&mut self, target: &str, meanwhile: impl FnOnce()) -> Result<Response<Incoming>> {
         let what = format!("GET {target}");
         tracing::debug!(socket = %self.path.display(), request = %what, "asking");
         let request = Request::get(target)
@@ -69,13 +74,22 @@ impl Client {
         if self.sender.ready().await.is_err() {
             *self = Client::connect(&self.path).await?;
         }
-        self.sender.send_request(request).await.map_err(|e| broken(&what, &e))
+        let answer = self.sender.send_request(request);
+        // The connection is a task of its own, which writes the request as soon as this one steps back.
+        tokio::task::yield_now().await;
+        meanwhile();
+        answer.await.map_err(|e| broken(&what, &e))
     }
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn get(&mut self, target: &str) -> Result<Reply> {
+        self.get_meanwhile(target, || ()).await
+    }
+
+    /// As [`Client::get`]; once the request is out, and while the engine thinks about it, `meanwhile` is done.
+    pub(crate) async fn get_meanwhile(&mut self, target: &str, meanwhile: impl FnOnce()) -> Result<Reply> {
         let request = format!("GET {target}");
-        let response = self.open(target).await?;
+        let response = self.open_meanwhile(target, meanwhile).await?;
         let status = response.status();
         let body = read_all(&request, response.into_body()).await?;
         Ok(Reply { request, status, body })

@@ -35,7 +35,7 @@ mod watch;
 #[doc(hidden)]
 pub mod fuzz;
 
-pub use answers::{Answer, LabelFilter, Query, list, lookup, recheck};
+pub use answers::{Answer, LabelFilter, Query, list, lookup, lookup_meanwhile, recheck};
 pub use endpoints::{Endpoint, Endpoints, LxcPlaces};
 pub use engine::{Container, Engine, Pod, Protocol, PublishedPort, State, UnknownEngine};
 pub use fault::{Fault, Result, Warning};

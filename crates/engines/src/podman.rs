@@ -45,10 +45,15 @@ async fn list_on(client: &mut Client, endpoint: &Endpoint, sink: &Sink) -> Resul
     Ok(())
 }
 
-/// What a reference may mean: name, id or start of an id; one request.
-pub(crate) async fn lookup(endpoint: &Endpoint, reference: &str, sink: &Sink) -> Result<()> {
+/// What a reference may mean: name, id or start of an id; one request. `meanwhile` is done while the engine thinks.
+pub(crate) async fn lookup(
+    endpoint: &Endpoint,
+    reference: &str,
+    sink: &Sink,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
-    let reply = client.get(&inspect_path(reference)).await?;
+    let reply = client.get_meanwhile(&inspect_path(reference), meanwhile).await?;
     match reply.status {
         StatusCode::OK => sink.push(reply.json::<Inspected>()?.into_container(endpoint)),
         status if status == StatusCode::NOT_FOUND || status.is_redirection() => {}

@@ -1,14 +1,14 @@
 //! Faults that no real engine can be made to show: it hangs, talks nonsense, fails, stops in the middle, sends without
 //! end. The fake is a real listener on a real socket; what it says is written down in each test.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its fake must fail")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot set up its fake must fail")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use snorkel_engines::{Container, Endpoint, Endpoints, Engine, Query, State, Watch};
@@ -149,6 +149,29 @@ fn a_named_container_takes_one_request_on_one_connection() {
     let answer = snorkel_engines::lookup(&docker(&[&fake], LONG), &spec);
     assert_eq!(names(&answer.containers), ["docker:web"]);
     assert_eq!((asked.load(Ordering::SeqCst), fake.connections.load(Ordering::SeqCst)), (1, 1));
+}
+
+#[test]
+fn while_an_engine_thinks_something_else_is_done_once() {
+    // The engine says that it was asked, and answers only after the other thing was done.
+    let (asked, was_asked) = mpsc::channel();
+    let (done, was_done) = mpsc::channel();
+    let was_done = Mutex::new(was_done);
+    let fake = Fake::http(move |_| {
+        asked.send(()).unwrap();
+        was_done.lock().unwrap().recv().unwrap();
+        (200, inspect("aaaa", "web", "running", 4711))
+    });
+    let elsewhere = Fake::http(|_| (404, r#"{"message":"No such container"}"#.into()));
+    for fakes in [vec![&fake], vec![&fake, &elsewhere]] {
+        let meanwhile = || {
+            was_asked.recv_timeout(LONG).expect("the request is out by now");
+            done.send(()).unwrap();
+        };
+        let query = docker(&fakes, LONG);
+        let answer = snorkel_engines::lookup_meanwhile(&query, &"web".parse().unwrap(), meanwhile);
+        assert_eq!((names(&answer.containers), answer.warnings), (vec!["docker:web".to_owned()], vec![]));
+    }
 }
 
 #[test]

@@ -22,9 +22,10 @@ pub struct Mount {
 
 /// The mount table of a process, from its `/proc/PID/mountinfo`.
 ///
-/// The kernel makes the text anew for each read, from where the last one ended: one large read costs the least.
+/// The kernel gives about a page of the text at a time (fs/seq_file.c): a larger buffer would only cost memory that is
+/// touched for the first time.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    const USUAL: usize = 64 * 1024;
+    const USUAL: usize = 8 * 1024;
     let mut text = Vec::with_capacity(USUAL);
     File::open(path)?.read_to_end(&mut text)?;
     Ok(text)

@@ -157,6 +157,19 @@ fn an_id_is_given_once_and_stays() {
 }
 
 #[test]
+fn an_id_that_is_wished_for_is_given_unless_there_is_one_or_it_is_taken() {
+    let (_host, mut socket) = private();
+    let (blue, _) = private();
+    let (green, _) = private();
+    let wish = NsId::new(7);
+    assert_eq!(socket.give_nsid(&blue, wish).unwrap(), wish);
+    assert_eq!(socket.give_nsid(&blue, NsId::new(8)).unwrap(), wish);
+    let other = socket.give_nsid(&green, wish).unwrap();
+    assert!(other.is_assigned() && other != wish, "{other}");
+    assert_eq!((socket.nsid(&blue).unwrap(), socket.nsid(&green).unwrap()), (wish, other));
+}
+
+#[test]
 fn many_threads_asking_at_once_are_told_the_same_id() {
     let (host, _) = private();
     let (container, _) = private();

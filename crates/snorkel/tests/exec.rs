@@ -229,7 +229,8 @@ fn a_dry_run_shows_the_steps_and_takes_none() {
     let lab = lab(LabSpec::default());
     let out = good(["exec", "--dry-run", "-w", "/tmp", &target(&lab, "web"), "--", "touch", "it's here"]);
     for step in [
-        "1. join the net, uts, ipc namespaces",
+        "1. make a private mount namespace",
+        "2. join the net, uts, ipc namespaces",
         "overlay /etc with resolv.conf hosts nsswitch.conf",
         "change to /tmp",
         "execute touch 'it'\\''s here'",

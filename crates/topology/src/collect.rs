@@ -5,12 +5,13 @@
 //! the others (nsids) stay in that namespace and go with it, and neither the host nor a container is left with a number
 //! that it did not have.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use snorkel_engines::{Answer, Container, Engine, Query, State};
 use snorkel_netns::{Netns, NetnsId, Pid, Process, caps};
 
+use crate::asker::Asker;
 use crate::join::{RawNamespace, join};
 use crate::processes::{self, Inhabited};
 use crate::snapshot::{Namespace, SCHEMA, Snapshot, Target};
@@ -29,27 +30,21 @@ pub struct Survey {
 #[derive(Debug)]
 pub struct Surveyor {
     survey: Survey,
-    /// The socket that asks, and the namespace it asks from; none if this process may not make one.
-    asker: Option<(Netns, snorkel_rtnl::Socket)>,
+    /// None if this process may not make a private namespace.
+    asker: Option<Asker>,
 }
 
 impl Surveyor {
     /// Makes ready to take snapshots.
     pub fn new(survey: Survey) -> Surveyor {
-        let asker = Netns::private().map_err(snorkel_rtnl::Error::from).and_then(|netns| {
-            let mut socket = snorkel_rtnl::Socket::open_in(&netns)?;
-            // The host gets the first number: the kernel looks numbers up one after the other (`__peernet2id` of
-            // net/core/net_namespace.c), and it is the host that nearly every link's other end is in.
-            socket.nsid(&Netns::current()?)?;
-            Ok((netns, socket))
-        });
+        let asker = Asker::new();
         let asker = asker.inspect_err(|e| tracing::info!("only the own namespace can be read: {e}")).ok();
         Surveyor { survey, asker }
     }
 
     /// The namespace in which every namespace that was read has a number; link events of all of them arrive there.
     pub fn vantage(&self) -> Option<&Netns> {
-        self.asker.as_ref().map(|(netns, _)| netns)
+        self.asker.as_ref().map(Asker::netns)
     }
 
     /// Reads the world once.
@@ -124,15 +119,11 @@ impl Surveyor {
         let ids = Netns::ids(&netnses);
         let mut raw = Vec::with_capacity(ids.len());
         let mut errors = HashMap::new();
-        for (place, id) in places.by_inode.values().zip(&ids) {
-            let read = match &mut self.asker {
-                Some((_, socket)) => read_namespace(socket, &place.netns),
-                None if id.inode == own => read_own(),
-                None => Err(snorkel_rtnl::Error::from(snorkel_netns::Error::os(
-                    "read the links of another network namespace without CAP_SYS_ADMIN (run as root)",
-                    std::io::Error::from(std::io::ErrorKind::PermissionDenied),
-                ))),
-            };
+        let all = match &mut self.asker {
+            Some(asker) => asker.read(netnses.iter().copied().zip(ids.iter().copied())),
+            None => ids.iter().map(|id| if id.inode == own { read_own() } else { Err(denied()) }).collect(),
+        };
+        for (id, read) in ids.iter().zip(all) {
             let read = read.unwrap_or_else(|e| {
                 errors.insert(*id, with_cause(&e));
                 RawNamespace::default()
@@ -157,12 +148,13 @@ impl Surveyor {
                     Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", with_cause(&e))),
                 }
             }
-            for target in snapshot.targets.iter_mut().filter(|t| t.netns.is_some_and(|n| n.inode == id.inode))
-            {
-                target.netns = Some(*id);
-                target.host = namespace.host;
-            }
             snapshot.namespaces.push(namespace);
+        }
+        let identities: HashMap<u64, NetnsId> = ids.iter().map(|id| (id.inode, *id)).collect();
+        for target in &mut snapshot.targets {
+            let Some(id) = target.netns.and_then(|netns| identities.get(&netns.inode)) else { continue };
+            target.netns = Some(*id);
+            target.host = id.inode == own;
         }
     }
 }
@@ -220,7 +212,7 @@ fn place_unowned(inhabited: &Inhabited, places: &mut Places, snapshot: &mut Snap
 /// A mount such as `/run/docker/netns/5a1f` of a namespace that a container is on is that container's, not a target of
 /// its own; the namespace keeps it among its paths.
 fn hide_mounts_of_containers(snapshot: &mut Snapshot) {
-    let owned: Vec<NetnsId> = snapshot
+    let owned: HashSet<NetnsId> = snapshot
         .targets
         .iter()
         .filter(|target| !matches!(target.container.engine, Engine::Netns | Engine::Pid))
@@ -244,21 +236,17 @@ fn sort(snapshot: &mut Snapshot) {
     snapshot.namespaces.sort_by_key(|namespace| (!namespace.host, namespace.id));
 }
 
-fn read_namespace(
-    socket: &mut snorkel_rtnl::Socket,
-    netns: &Netns,
-) -> Result<RawNamespace, snorkel_rtnl::Error> {
-    let nsid = socket.nsid(netns)?;
-    Ok(RawNamespace {
-        nsid: Some(nsid),
-        links: socket.links(Some(nsid))?,
-        addresses: socket.addresses(Some(nsid))?,
-    })
-}
-
 fn read_own() -> Result<RawNamespace, snorkel_rtnl::Error> {
     let mut socket = snorkel_rtnl::Socket::open()?;
     Ok(RawNamespace { nsid: None, links: socket.links(None)?, addresses: socket.addresses(None)? })
+}
+
+/// What is said of another namespace where none but the own can be read.
+fn denied() -> snorkel_rtnl::Error {
+    snorkel_rtnl::Error::from(snorkel_netns::Error::os(
+        "read the links of another network namespace without CAP_SYS_ADMIN (run as root)",
+        std::io::Error::from(std::io::ErrorKind::PermissionDenied),
+    ))
 }
 
 fn host_name() -> String {

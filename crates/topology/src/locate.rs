@@ -52,7 +52,13 @@ impl Located {
 
 /// Finds the one target that the name means.
 pub fn locate(query: &Query, spec: &TargetSpec) -> Result<Located> {
-    let Answer { containers, warnings } = snorkel_engines::lookup(query, spec);
+    locate_meanwhile(query, spec, || ())
+}
+
+/// As [`locate`]; while the engines think about their answers, `meanwhile` is done on the calling thread. It is not done
+/// if nobody is waited for.
+pub fn locate_meanwhile(query: &Query, spec: &TargetSpec, meanwhile: impl FnOnce()) -> Result<Located> {
+    let Answer { containers, warnings } = snorkel_engines::lookup_meanwhile(query, spec, meanwhile);
     let container = snorkel_engines::select(spec, &containers)?.clone();
     open(query, container, warnings)
 }

@@ -1,6 +1,6 @@
 //! The values of a snapshot: what `--json` prints (its schema is documented in docs/json.md) and tests feed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -173,8 +173,14 @@ impl Snapshot {
 
     /// Says of every link at another's far end whose it is, now that all targets are known.
     pub(crate) fn name_far_ends(&mut self) {
-        let names: HashMap<NetnsId, String> =
-            self.namespaces.iter().map(|namespace| (namespace.id, self.name_of(namespace.id))).collect();
+        // As `name_of`, for all of them at once.
+        let mut names: HashMap<NetnsId, String> = HashMap::with_capacity(self.namespaces.len());
+        names.extend(self.namespaces.iter().filter(|n| n.host).map(|host| (host.id, "host".to_owned())));
+        for target in &self.targets {
+            if let Some(netns) = target.netns {
+                names.entry(netns).or_insert_with(|| target.name.clone());
+            }
+        }
         for link in self.namespaces.iter_mut().flat_map(|namespace| &mut namespace.links) {
             for far in link.peer.iter_mut().map(|peer| &mut peer.link).chain(&mut link.lower) {
                 far.of = names.get(&far.netns).cloned().unwrap_or_else(|| far.netns.to_string());
@@ -185,8 +191,8 @@ impl Snapshot {
     /// Keeps only the targets that are wanted, and their namespaces.
     pub fn narrow(&mut self, wanted: impl FnMut(&Target) -> bool) {
         self.targets.retain(wanted);
-        let targets = &self.targets;
-        self.namespaces.retain(|namespace| targets.iter().any(|target| target.netns == Some(namespace.id)));
+        let meant: HashSet<NetnsId> = self.targets.iter().filter_map(|target| target.netns).collect();
+        self.namespaces.retain(|namespace| meant.contains(&namespace.id));
     }
 
     /// Adds a warning of an engine as a line.

@@ -5,6 +5,9 @@
 //! manager that renames a new file into place does not shine through. A bind mount over the file would fail in both
 //! ways. Where the kernel has no overlay, bind mounts are the fallback, and the caller is told.
 //!
+//! Half of the work does not depend on the target: the copy of the mount table, the tmpfs, the clones of what lies below
+//! /sys. It can be done while an engine still thinks about where the target is.
+//!
 //! /sys becomes a new sysfs, since a sysfs shows the interfaces of the namespace that *mounted* it (sysfs(5)). What is
 //! mounted below (cgroup, bpf, debug, tracing) is cloned before and put back after (open_tree(2), move_mount(2)).
 
@@ -15,8 +18,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_change,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_change,
     move_mount, open_tree,
 };
 use rustix::thread::UnshareFlags;
@@ -43,30 +48,65 @@ pub enum Covered {
     /// An overlay: nothing that the command does to /etc reaches the host.
     Overlay,
     /// Bind mounts over single files, because the overlay was refused with this error.
-    Binds(rustix::io::Errno),
+    Binds(Errno),
 }
 
-/// Gives the calling process a mount namespace of its own, whose changes do not reach the host.
-pub(super) fn private_mounts() -> Result<()> {
-    let what = "make a private mount namespace";
-    // SAFETY: unshare(CLONE_NEWNS) touches no memory of this process; the working directory stays valid.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(|e| Error::os(what, e))?;
-    // Downstream, not private: what the host mounts from now on is still seen.
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(|e| Error::os("keep the private mounts from the host", e))
+/// A mount namespace of the calling process's own, with what is needed to furnish it. The host sees none of it.
+#[derive(Debug)]
+pub struct PrivateMounts {
+    /// A tmpfs for the container's files, mounted nowhere yet. What went wrong with it counts once it is needed.
+    files: Result<OwnedFd, Errno>,
+    /// What was mounted below /sys, cloned.
+    below_sys: Result<Vec<(PathBuf, OwnedFd)>, Errno>,
+}
+
+impl PrivateMounts {
+    /// Moves the calling thread into a mount namespace of its own; the process must have no other by the time it
+    /// becomes the command. Without CAP_SYS_ADMIN a user namespace that gives it must have been joined before.
+    pub fn make() -> Result<PrivateMounts> {
+        let what = "make a private mount namespace";
+        // SAFETY: unshare(CLONE_NEWNS) touches no memory of this process; the working directory stays valid.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(|e| Error::os(what, e))?;
+        // Downstream, not private: what the host mounts from now on is still seen.
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+            .map_err(|e| Error::os("keep the private mounts from the host", e))?;
+        Ok(PrivateMounts { files: tmpfs(), below_sys: clone_below_sys() })
+    }
+}
+
+/// A tmpfs with the directories that the overlay needs, mounted nowhere.
+fn tmpfs() -> Result<OwnedFd, Errno> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "mode", "755")?;
+    fsconfig_set_string(&context, "size", "64m")?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let tmpfs = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let mode = Mode::from_raw_mode(0o755);
+    for dir in ["upper", "work", "empty"] {
+        rustix::fs::mkdirat(&tmpfs, dir, mode)?;
+        // Whatever the umask.
+        rustix::fs::chmodat(&tmpfs, dir, mode, rustix::fs::AtFlags::empty())?;
+    }
+    Ok(tmpfs)
 }
 
 /// Covers /etc with these files and, if `mask_sockets`, hides the resolver's sockets behind empty directories.
-pub(super) fn etc(files: &[EtcFile], in_userns: bool, mask_sockets: bool) -> Result<Covered> {
-    let lower = rustix::fs::open("/etc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| Error::os("open /etc", e))?;
+pub(super) fn etc(
+    mounts: &PrivateMounts,
+    files: &[EtcFile],
+    in_userns: bool,
+    mask_sockets: bool,
+) -> Result<Covered> {
+    let lower = directory("/etc")?;
     // The tmpfs is mounted on /etc itself, so that no other directory is needed; the overlay then hides it.
-    mount("tmpfs", "/etc", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755,size=64m")
-        .map_err(|e| Error::os("mount a tmpfs for the container's files", e))?;
+    let mounted = mounts
+        .files
+        .as_ref()
+        .map_err(|e| *e)
+        .and_then(|tmpfs| move_mount(tmpfs, "", CWD, "/etc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH));
+    mounted.map_err(|e| Error::os("mount a tmpfs for the container's files", e))?;
     let upper = Path::new("/etc/upper");
-    for dir in ["upper", "work", "empty"] {
-        create_dir(&Path::new("/etc").join(dir))?;
-    }
     for file in files {
         write(&upper.join(&file.path), &file.content)?;
     }
@@ -115,10 +155,10 @@ fn bind_each(files: &[EtcFile], host: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Covers /sys with one that shows this network namespace; what was mounted below stays.
-pub(super) fn sys() -> Result<()> {
-    let table =
-        mounts::read(Path::new("/proc/self/mountinfo")).map_err(|e| Error::os("read the mount table", e))?;
+/// What is mounted below /sys, as trees that are mounted nowhere, with their places.
+fn clone_below_sys() -> Result<Vec<(PathBuf, OwnedFd)>, Errno> {
+    let table = mounts::read(Path::new("/proc/thread-self/mountinfo"))
+        .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
     let below = mounts::directly_below(&mounts::parse(&table), Path::new("/sys"));
     let mut kept = Vec::with_capacity(below.len());
     for point in below {
@@ -129,16 +169,22 @@ pub(super) fn sys() -> Result<()> {
             kept.push((point, tree));
         }
     }
+    Ok(kept)
+}
+
+/// Covers /sys with one that shows this network namespace; what was mounted below stays.
+pub(super) fn sys(mounts: &PrivateMounts) -> Result<()> {
+    let kept = mounts.below_sys.as_ref().map_err(|e| Error::os("read the mount table", *e))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     match mount("sysfs", "/sys", "sysfs", flags, None) {
         Ok(()) => {}
         // The same sysfs is there already: the target is in the host's own network.
-        Err(rustix::io::Errno::BUSY) => return Ok(()),
+        Err(Errno::BUSY) => return Ok(()),
         Err(e) => return Err(Error::os("mount a /sys of the container's network", e)),
     }
     for (point, tree) in kept {
         // A mount point that the new sysfs has not (a module's) is the only way to fail; the rest is worth having.
-        if let Err(e) = move_mount(&tree, "", CWD, &point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH) {
+        if let Err(e) = move_mount(tree, "", CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH) {
             tracing::debug!("{} is not kept under the new /sys: {e}", point.display());
         }
     }

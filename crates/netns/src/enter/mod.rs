@@ -3,6 +3,8 @@
 //! The steps that `--dry-run` prints are the very values that are executed, in the same order. There is no fork (but
 //! for the pid namespace, which the kernel gives to children only, pid_namespaces(7)): the process itself moves and
 //! then becomes the command, so that PID, signals, terminal and exit status are the command's own.
+//!
+//! The private mounts are the one step that may have been taken before there was a plan: it is the same for all.
 
 mod command;
 mod cover;
@@ -13,6 +15,7 @@ mod names;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +23,7 @@ use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
 };
 
-pub use cover::{Covered, EtcFile};
+pub use cover::{Covered, EtcFile, PrivateMounts};
 pub use guest::{Guest, Refused};
 pub use names::{Dns, Names, Rejected, nsswitch_of_host};
 
@@ -203,9 +206,18 @@ pub fn shell_word(word: &str) -> String {
 }
 
 /// Takes the steps in order. Returns only if one of them fails; a warning that does not stop it goes to `warn`.
-pub fn enter(steps: Vec<Step>, warn: &mut dyn FnMut(String)) -> Result<Infallible> {
+///
+/// `ahead` is what came of [`PrivateMounts::make`] if it was tried already; it counts when it is that step's turn.
+pub fn enter(
+    steps: Vec<Step>,
+    mut ahead: Option<Result<PrivateMounts>>,
+    warn: &mut dyn FnMut(String),
+) -> Result<Infallible> {
     let cwd = std::env::current_dir().ok();
     let mut in_userns = false;
+    let mut mounts = None;
+    let unfurnished =
+        || Error::os("cover the host's files", io::Error::other("the mounts are the host's own"));
     for step in steps {
         tracing::info!("{step}");
         match step {
@@ -213,9 +225,10 @@ pub fn enter(steps: Vec<Step>, warn: &mut dyn FnMut(String)) -> Result<Infallibl
                 in_userns = kinds.contains(&Kind::User);
                 join(&subject, &kinds)?;
             }
-            Step::PrivateMounts => cover::private_mounts()?,
+            Step::PrivateMounts => mounts = Some(ahead.take().unwrap_or_else(PrivateMounts::make)?),
             Step::Etc { files, mask_sockets } => {
-                let covered = cover::etc(&files, in_userns, mask_sockets)?;
+                let mounts = mounts.as_ref().ok_or_else(unfurnished)?;
+                let covered = cover::etc(mounts, &files, in_userns, mask_sockets)?;
                 if let Covered::Binds(why) = covered {
                     warn(format!(
                         "no overlay on /etc ({why}): the container's files are bound over the host's one by one; a \
@@ -224,7 +237,7 @@ pub fn enter(steps: Vec<Step>, warn: &mut dyn FnMut(String)) -> Result<Infallibl
                 }
                 stay_in(cwd.as_deref());
             }
-            Step::Sys => match cover::sys() {
+            Step::Sys => match cover::sys(mounts.as_ref().ok_or_else(unfurnished)?) {
                 // "mount too revealing": a user namespace may not mount a sysfs where parts of the old are hidden.
                 Err(e) if in_userns => warn(format!("/sys still shows the host's links: {e}")),
                 done => {
@@ -242,7 +255,7 @@ pub fn enter(steps: Vec<Step>, warn: &mut dyn FnMut(String)) -> Result<Infallibl
             }
         }
     }
-    Err(Error::os("enter", std::io::Error::other("the plan has no command")))
+    Err(Error::os("enter", io::Error::other("the plan has no command")))
 }
 
 /// Goes to the working directory once more by its path: below /etc or /sys the old one is the host's, uncovered.

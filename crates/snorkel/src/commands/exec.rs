@@ -10,12 +10,12 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use snorkel_engines::{LabelFilter, SelectError, TargetSpec};
 use snorkel_netns::Error as NetnsError;
-use snorkel_netns::enter::{Dns, Kind, enter};
-use snorkel_topology::locate::{Located, locate};
+use snorkel_netns::enter::{Dns, Kind, PrivateMounts, enter};
+use snorkel_topology::locate::{Located, locate_meanwhile};
 
 use crate::cli::Globals;
 use crate::commands::{completions, each, print, warn_all, warn_engines};
-use crate::entry::plan::{Plan, Wishes, plan};
+use crate::entry::plan::{Plan, Wishes, needs_user_namespace, plan};
 use crate::failure::{Failure, Outcome};
 use crate::render::text::printable;
 
@@ -99,7 +99,11 @@ impl Exec {
             return each::run(globals, targets, command, options, passed_on).map_err(failed);
         }
         let (target, command) = split(self.words).map_err(failed)?;
-        let located = find(globals, &target).map_err(failed)?;
+        // The engine needs longer for its answer than the private mounts for being made: they cost no time here.
+        let early = !self.dry_run && !needs_user_namespace(&self.ns);
+        let mut mounts = None;
+        let prepare = || mounts = early.then(PrivateMounts::make);
+        let located = find(globals, &target, prepare).map_err(failed)?;
         warn_engines(&located.warnings);
         let wishes = Wishes {
             kinds_chosen: self.ns != [Kind::Net, Kind::Uts, Kind::Ipc],
@@ -117,14 +121,14 @@ impl Exec {
             return Ok(ExitCode::SUCCESS);
         }
         warn_all(&plan.warnings);
-        let Err(error) = enter(plan.steps, &mut |warning| warn_all(&[warning]));
+        let Err(error) = enter(plan.steps, mounts, &mut |warning| warn_all(&[warning]));
         Err(status_of(error, &name))
     }
 }
 
-/// The one target that was typed, ready to be entered.
-pub(crate) fn find(globals: &Globals, target: &TargetSpec) -> Result<Located, Failure> {
-    locate(&globals.query(&[]), target).map_err(|error| {
+/// The one target that was typed, ready to be entered. `meanwhile` is done while the engines think about it.
+fn find(globals: &Globals, target: &TargetSpec, meanwhile: impl FnOnce()) -> Result<Located, Failure> {
+    locate_meanwhile(&globals.query(&[]), target, meanwhile).map_err(|error| {
         let hint = match &error {
             snorkel_topology::Error::Select(SelectError::NotFound { .. }) => Some("snorkel ls -a"),
             _ => None,

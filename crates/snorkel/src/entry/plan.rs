@@ -86,7 +86,11 @@ pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
         Place::Netns(netns, path) => Subject::Netns(netns, path),
     };
     let forks = kinds.contains(&Kind::Pid);
-    let mut steps = vec![Step::Join(subject, kinds), Step::PrivateMounts];
+    let join = |kinds| Step::Join(subject, kinds);
+    let mut steps = match needs_user_namespace(&kinds) {
+        true => vec![join(kinds), Step::PrivateMounts],
+        false => vec![Step::PrivateMounts, join(kinds)],
+    };
     if has_etc {
         steps.push(Step::Etc { files, mask_sockets: wishes.dns != Dns::Host });
     }
@@ -130,13 +134,19 @@ fn kinds(
              may trace it; use it only with containers you trust"
         ));
     }
-    if !caps::has(caps::number::SYS_ADMIN) && !kinds.contains(&Kind::User) {
-        // One's own rootless container: its user namespace is owned by the same user, and entering it gives the rights.
+    if needs_user_namespace(&kinds) {
         kinds.push(Kind::User);
     }
     kinds.sort_unstable();
     kinds.dedup();
     Ok(kinds)
+}
+
+/// Whether a user namespace is joined. Then the private mounts come after it and belong to it; otherwise they come
+/// first, and can be made before the target is known.
+pub(crate) fn needs_user_namespace(kinds: &[Kind]) -> bool {
+    // One's own rootless container: its user namespace is owned by the same user, and entering it gives the rights.
+    kinds.contains(&Kind::User) || !caps::has(caps::number::SYS_ADMIN)
 }
 
 /// Whom the command runs as.

@@ -1,5 +1,7 @@
 //! The listing: one row a link, the targets that share a namespace one below the other.
 
+use std::collections::HashMap;
+
 use snorkel_engines::State;
 use snorkel_netns::NetnsId;
 use snorkel_topology::{Link, Namespace, Snapshot, Target};
@@ -24,9 +26,11 @@ const WIDE: [&str; 14] = [
 
 /// The targets of the snapshot as a table.
 pub(crate) fn listing(snapshot: &Snapshot, shape: Shape, style: Style) -> String {
+    let namespaces: HashMap<NetnsId, &Namespace> =
+        snapshot.namespaces.iter().map(|namespace| (namespace.id, namespace)).collect();
     let mut rows = Vec::new();
     for (netns, targets) in groups(snapshot, shape.all) {
-        let namespace = netns.and_then(|id| snapshot.namespace(id));
+        let namespace = netns.and_then(|id| namespaces.get(&id).copied());
         for (place, target) in targets.into_iter().enumerate() {
             rows.extend(rows_of(target, namespace, place, shape));
         }
@@ -38,11 +42,12 @@ pub(crate) fn listing(snapshot: &Snapshot, shape: Shape, style: Style) -> String
 /// The targets that are shown, those of one namespace together, each group where its first target stands.
 fn groups(snapshot: &Snapshot, all: bool) -> Vec<(Option<NetnsId>, Vec<&Target>)> {
     let mut groups: Vec<(Option<NetnsId>, Vec<&Target>)> = Vec::new();
+    let mut places: HashMap<NetnsId, usize> = HashMap::new();
     for target in snapshot.targets.iter().filter(|target| all || is_running(target)) {
-        let shared = groups.iter_mut().find(|(netns, _)| netns.is_some() && *netns == target.netns);
-        match shared {
-            Some((_, targets)) => targets.push(target),
-            None => groups.push((target.netns, vec![target])),
+        let last = groups.len();
+        match target.netns.map_or(last, |netns| *places.entry(netns).or_insert(last)) {
+            new if new == last => groups.push((target.netns, vec![target])),
+            shared => groups[shared].1.push(target),
         }
     }
     groups
