@@ -57,6 +57,24 @@ impl<'m> Lxc<'m> {
         pid.parse().unwrap_or_else(|_| panic!("LXC says the PID of {name} is {pid:?}"))
     }
 
+    /// `lxc-freeze`: its processes stay, and do nothing.
+    #[track_caller]
+    pub fn freeze(&self, name: &str) {
+        self.machine.run("lxc-freeze", ["--name", name]);
+    }
+
+    /// `lxc-unfreeze`.
+    #[track_caller]
+    pub fn unfreeze(&self, name: &str) {
+        self.machine.run("lxc-unfreeze", ["--name", name]);
+    }
+
+    /// Kills the container; its directory stays.
+    #[track_caller]
+    pub fn stop(&self, name: &str) {
+        self.machine.run("lxc-stop", ["--name", name, "--kill"]);
+    }
+
     /// Kills the container and deletes it.
     #[track_caller]
     pub fn remove(&self, name: &str) {
