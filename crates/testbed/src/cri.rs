@@ -40,7 +40,9 @@ impl<'m> Cri<'m> {
         // NamespaceMode: POD is 0, NODE is 2.
         let network = if host_network { number(1, 2) } else { Vec::new() };
         let linux = field(8, &field(2, &field(1, &network)));
-        let config = [field(1, &metadata), text(2, name), linux].concat();
+        // In the machine's UTS namespace it may have no host name of its own.
+        let hostname = if host_network { Vec::new() } else { text(2, name) };
+        let config = [field(1, &metadata), hostname, linux].concat();
         Sandbox { id: self.call("RunPodSandbox", &field(1, &config)), config }
     }
 
@@ -50,10 +52,8 @@ impl<'m> Cri<'m> {
         self.machine.containerd().load("k8s.io", image);
         let command: Vec<u8> = command.iter().flat_map(|word| text(3, word)).collect();
         let config = [field(1, &text(1, name)), field(2, &text(1, image.name())), command].concat();
-        let id = self.call(
-            "CreateContainer",
-            &[text(1, &pod.id), field(2, &config), field(3, &pod.config)].concat(),
-        );
+        let id = self
+            .call("CreateContainer", &[text(1, &pod.id), field(2, &config), field(3, &pod.config)].concat());
         self.call("StartContainer", &text(1, &id));
         id
     }

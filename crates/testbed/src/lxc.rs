@@ -29,11 +29,13 @@ impl<'m> Lxc<'m> {
         let folder = self.machine.path("/var/lib/lxc").join(name);
         make_directory(&folder);
         image.unpack(self.machine, &folder.join("rootfs"));
+        // A host name is shorter than a container's name may be.
+        let uts = name.get(..60).unwrap_or(name);
         // lxc.cgroup.relative: or LXC starts from the cgroup of PID 1, which is outside of the machine's.
         write(
             &folder.join("config"),
             format!(
-                "lxc.uts.name = {name}\n\
+                "lxc.uts.name = {uts}\n\
                  lxc.rootfs.path = dir:/var/lib/lxc/{name}/rootfs\n\
                  lxc.init.cmd = {command}\n\
                  lxc.net.0.type = veth\n\

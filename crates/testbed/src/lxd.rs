@@ -47,10 +47,12 @@ impl<'m> Lxd<'m> {
             let folder = archive.with_extension("lxd");
             make_directory(&folder);
             write(&folder.join("metadata.yaml"), "architecture: x86_64\ncreation_date: 1700000000\n");
-            succeed(self.machine.command("cp").arg("-a").args([
-                archive.with_extension("").join("root"),
-                folder.join("rootfs"),
-            ]));
+            succeed(
+                self.machine
+                    .command("cp")
+                    .arg("-a")
+                    .args([archive.with_extension("").join("root"), folder.join("rootfs")]),
+            );
             let init = folder.join("rootfs/sbin/init");
             make_directory(&folder.join("rootfs/sbin"));
             fs::write(&init, "#!/bin/sh\nexec sleep 2147483647\n")

@@ -82,8 +82,12 @@ impl<'m> Nspawn<'m> {
     #[track_caller]
     pub fn pid(&self, name: &str) -> i32 {
         let holder = self.machine.other(&format!("nspawn-{name}"), || panic!("{name} was not started"));
-        let children = succeed(self.machine.command("cat").arg(format!("/proc/{holder}/task/{holder}/children")));
-        children.trim().parse().unwrap_or_else(|_| panic!("the holder of {name} has the children {children:?}"))
+        let children =
+            succeed(self.machine.command("cat").arg(format!("/proc/{holder}/task/{holder}/children")));
+        children
+            .trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("the holder of {name} has the children {children:?}"))
     }
 
     /// What `machinectl ARGUMENTS` prints. Panics if it fails.

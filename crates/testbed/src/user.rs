@@ -29,7 +29,13 @@ impl<'m> User<'m> {
             make_directory(&machine.directory().join("home"));
             machine.run(
                 "useradd",
-                ["--shell".as_ref(), "/bin/sh".as_ref(), "--home-dir".as_ref(), home.as_os_str(), name.as_ref()],
+                [
+                    "--shell".as_ref(),
+                    "/bin/sh".as_ref(),
+                    "--home-dir".as_ref(),
+                    home.as_os_str(),
+                    name.as_ref(),
+                ],
             );
         }
         let id = |which| {

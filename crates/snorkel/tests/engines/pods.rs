@@ -38,7 +38,10 @@ fn pods_of_a_real_container_runtime_interface() {
     // Both ends, both directions.
     let veth = peer_by_hand(machine, sandbox_pid);
     let eth0 = eth0(&snapshot, "pod:shop/c-web-0");
-    assert_eq!((&eth0["peer"]["name"], &eth0["peer"]["bridge"]["name"]), (&veth.clone().into(), &"cni0".into()));
+    assert_eq!(
+        (&eth0["peer"]["name"], &eth0["peer"]["bridge"]["name"]),
+        (&veth.clone().into(), &"cni0".into())
+    );
     let address = eth0["addresses"][0]["address"].as_str().expect("CNI gave it one");
     for thing in [veth.as_str(), address, &sandbox_pid.to_string(), &app_pid.to_string()] {
         let answer = good(machine, &["which", thing]);

@@ -84,7 +84,9 @@ fn a_users_podman() {
         assert!(of.starts_with("pid:"), "{of}");
         // Both directions.
         assert_eq!(found(&json(machine, &["which", "--json", &format!("{of}/{veth}")])), [&qualified]);
-        assert!(good(machine, &["which", &format!("{qualified}/eth0")]).contains(&format!("peer     {veth},")));
+        assert!(
+            good(machine, &["which", &format!("{qualified}/eth0")]).contains(&format!("peer     {veth},"))
+        );
     }
     assert_eq!(target(&snapshot, "podman:u-roots")["scope"], Value::Null);
     assert_eq!(target(&snapshot, "podman:alice/u-alone")["pid"], podman.pid("u-alone"));
@@ -122,8 +124,7 @@ fn a_users_podman() {
 
 /// Without root: her own containers wholly, of others nothing.
 fn what_she_may_herself(machine: &Machine, alice: &User<'_>, pid: i32) {
-    let snapshot: Value =
-        serde_json::from_str(&good_by(alice, &["ls", "--json"])).expect("it is JSON");
+    let snapshot: Value = serde_json::from_str(&good_by(alice, &["ls", "--json"])).expect("it is JSON");
     let eth0 = eth0(&snapshot, "podman:alice/u-web");
     assert!(eth0["addresses"][0]["address"].as_str().is_some_and(|a| a.starts_with("10.89.")), "{eth0:#}");
     assert_eq!(eth0["peer"]["bridge"]["name"], "podman1", "{eth0:#}");

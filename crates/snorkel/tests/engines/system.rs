@@ -43,7 +43,7 @@ fn lxc() {
     let lxc = machine.lxc();
     let pid = lxc.run("x-box", "10.0.3.5", Image::Bare, "/echo 7");
     // A name so long that the monitor's socket is called by a hash.
-    let long = format!("x-{}", "long".repeat(20));
+    let long = format!("x-{}", "long".repeat(23));
     let long_pid = lxc.run(&long, "10.0.3.6", Image::Bare, "/echo 7");
     for (name, pid, address) in [("x-box", pid, "10.0.3.5"), (&long, long_pid, "10.0.3.6")] {
         let veth = peer_by_hand(machine, pid);
