@@ -101,8 +101,11 @@ pub(crate) fn jobs(query: &Query, what: &What<'_>) -> Vec<Job> {
         Engine::Lxc,
         lxc.map(|places| -> Work { Box::new(move |sink, time, _| lxc::list(&places, time, sink)) }),
     );
-    let nspawn = from.nspawn_dir.clone();
-    local(Engine::Nspawn, nspawn.map(|dir| -> Work { Box::new(move |sink, _, _| nspawn::list(&dir, sink)) }));
+    let nspawn = from.nspawn.clone();
+    local(
+        Engine::Nspawn,
+        nspawn.map(|places| -> Work { Box::new(move |sink, _, _| nspawn::list(&places, sink)) }),
+    );
     let dirs = from.netns_dirs.clone();
     let path = match what {
         What::Spec(spec) => Some(PathBuf::from(&spec.name)).filter(|p| p.is_absolute()),

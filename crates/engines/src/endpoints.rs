@@ -44,6 +44,26 @@ pub struct LxcPlaces {
     pub dirs: Vec<PathBuf>,
 }
 
+/// The directories of containers of LXC, of LXD from packages and from its snap, and of Incus.
+const LXC_DIRS: [&str; 4] = [
+    "/var/lib/lxc",
+    "/var/lib/lxd/containers",
+    "/var/snap/lxd/common/lxd/containers",
+    "/var/lib/incus/containers",
+];
+
+/// Where systemd-nspawn's containers are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NspawnPlaces {
+    /// Where systemd-machined keeps what it knows: `/run/systemd/machines`.
+    pub machines: PathBuf,
+    /// A directory that is there once systemd-nspawn was ever run: only then those are looked for that machined was not
+    /// told of.
+    pub used: PathBuf,
+    /// Directories with one folder or image file a container, for those that do not run.
+    pub images: Vec<PathBuf>,
+}
+
 /// All that is asked. An engine whose list is empty is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
@@ -57,8 +77,8 @@ pub struct Endpoints {
     pub cri: Vec<Endpoint>,
     /// LXC.
     pub lxc: Option<LxcPlaces>,
-    /// Where systemd-machined keeps its machines.
-    pub nspawn_dir: Option<PathBuf>,
+    /// systemd-nspawn.
+    pub nspawn: Option<NspawnPlaces>,
     /// The directories in which a mounted namespace is called by its file's name; others are called by their path.
     /// Empty: mounted namespaces are not looked at.
     pub netns_dirs: Vec<PathBuf>,
@@ -107,8 +127,15 @@ impl Endpoints {
             ]
             .map(Endpoint::new)
             .into(),
-            lxc: Some(LxcPlaces { sockets: "/proc/net/unix".into(), dirs: vec!["/var/lib/lxc".into()] }),
-            nspawn_dir: Some("/run/systemd/machines".into()),
+            lxc: Some(LxcPlaces {
+                sockets: "/proc/net/unix".into(),
+                dirs: LXC_DIRS.map(PathBuf::from).into(),
+            }),
+            nspawn: Some(NspawnPlaces {
+                machines: "/run/systemd/machines".into(),
+                used: "/run/systemd/nspawn".into(),
+                images: vec!["/var/lib/machines".into()],
+            }),
             netns_dirs: vec!["/run/netns".into(), "/var/run/netns".into()],
             lab: true,
             ..Endpoints::none()

@@ -294,10 +294,14 @@ impl Container {
         }
     }
 
-    /// What to call it where the engine is plain: its first name, its pod and name in it, or the start of its id.
+    /// What to call it where the engine is plain: its first name with its scope, its pod and name in it, or the start of
+    /// its id. It selects it, too, where no other engine has one of that name.
     pub fn short_name(&self) -> String {
         match (self.names.first(), &self.pod) {
-            (Some(name), _) => name.clone(),
+            (Some(name), _) => match &self.scope {
+                Some(scope) if self.engine != Engine::Containerd => format!("{scope}/{name}"),
+                _ => name.clone(),
+            },
             (None, Some(Pod { name, container: Some(container), .. })) => format!("{name}/{container}"),
             (None, Some(Pod { name, container: None, .. })) => name.clone(),
             (None, None) => self.short_id().to_owned(),

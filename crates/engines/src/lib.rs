@@ -36,7 +36,7 @@ mod watch;
 pub mod fuzz;
 
 pub use answers::{Answer, LabelFilter, Query, list, lookup, lookup_meanwhile, recheck};
-pub use endpoints::{Endpoint, Endpoints, LxcPlaces};
+pub use endpoints::{Endpoint, Endpoints, LxcPlaces, NspawnPlaces};
 pub use engine::{Container, Engine, Pod, Protocol, PublishedPort, State, UnknownEngine};
 pub use fault::{Fault, Result, Warning};
 pub use select::{SelectError, select};

@@ -31,12 +31,17 @@ const LONGEST_NAME: usize = 4096;
 /// The running containers, by their monitors, and the stopped ones, by their directories.
 pub(crate) fn list(places: &LxcPlaces, timeout: Duration, sink: &Sink) -> Result<()> {
     let deadline = Instant::now() + timeout;
-    let mut running: Vec<String> = Vec::new();
+    // By the directory of containers where the socket's name tells it.
+    let mut running: Vec<(Option<PathBuf>, String)> = Vec::new();
     for socket in unixsockets::listening(&places.sockets)? {
         let Some(name) = monitor_name(&socket) else { continue };
+        let dir = match &name {
+            MonitorName::Plain { dir, .. } => Some(dir.clone()),
+            MonitorName::Hashed => None,
+        };
         match ask(&socket, name, deadline) {
             Ok(Some(container)) => {
-                running.push(container.id.clone());
+                running.push((dir, container.id.clone()));
                 sink.push(container);
             }
             // It ended in the meantime.
@@ -59,9 +64,12 @@ pub(crate) fn list(places: &LxcPlaces, timeout: Duration, sink: &Sink) -> Result
                 continue;
             }
         };
-        for entry in entries.flatten().filter(|e| e.path().join("config").is_file()) {
+        for entry in entries.flatten().filter(is_container) {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !running.contains(&name) {
+            let runs = |(at, called): &(Option<PathBuf>, String)| {
+                *called == name && at.as_ref().is_none_or(|at| at == dir)
+            };
+            if !running.iter().any(runs) {
                 sink.push(Container {
                     names: vec![name.clone()],
                     state: State::Stopped,
@@ -74,11 +82,25 @@ pub(crate) fn list(places: &LxcPlaces, timeout: Duration, sink: &Sink) -> Result
     Ok(())
 }
 
+/// Whether an entry in a directory of containers is one: LXC keeps a directory with a configuration for each, LXD and
+/// Incus a link into the storage pool (lxd, `lxd/storage/backend_lxd.go`, ensureInstanceSymlink), which stays when it is
+/// stopped and the pool is not mounted.
+fn is_container(entry: &fs::DirEntry) -> bool {
+    entry.path().join("config").is_file()
+        || fs::read_link(entry.path())
+            .is_ok_and(|to| to.components().any(|part| part.as_os_str() == "storage-pools"))
+}
+
 /// What stands in the name of a monitor's socket.
 #[derive(Debug, PartialEq, Eq)]
 enum MonitorName {
-    /// The container's name.
-    Plain(String),
+    /// The directory of containers and the container's name.
+    Plain {
+        /// `/var/lib/lxc`.
+        dir: PathBuf,
+        /// The name.
+        name: String,
+    },
     /// A hash of path and name: the monitor knows the name.
     Hashed,
 }
@@ -94,7 +116,8 @@ fn monitor_name(socket: &[u8]) -> Option<MonitorName> {
     let dir = path.parent()?;
     let known = dir.ends_with("lxc") || dir.ends_with("containers") || dir.ends_with("lxc/containers");
     (path.is_absolute() && known).then_some(())?;
-    Some(MonitorName::Plain(path.file_name()?.to_string_lossy().into_owned()))
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    Some(MonitorName::Plain { dir: dir.to_owned(), name })
 }
 
 /// Asks one monitor; each command takes a connection of its own.
@@ -107,7 +130,7 @@ fn ask(socket: &[u8], name: MonitorName, deadline: Instant) -> io::Result<Option
     let (uid, monitor) = (begun.uid, begun.pid);
     let pid = command(begun, GET_INIT_PID)?;
     let name = match name {
-        MonitorName::Plain(name) => name,
+        MonitorName::Plain { name, .. } => name,
         MonitorName::Hashed => {
             let data = command(Conversation::open(socket, deadline)?, GET_NAME)?.data;
             let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());

@@ -67,8 +67,7 @@ pub fn select<'a>(spec: &TargetSpec, all: &'a [Container]) -> Result<&'a Contain
     for (rank, fits) in ranks.iter().enumerate() {
         if rank == 3 {
             if spec.kind.is_none()
-                && let Some(pod) = as_pod(&spec.name)
-                && let Some(settled) = settle_pod(&pod, all)
+                && let Some(settled) = settle_bare_pod(spec, all)
             {
                 return settled;
             }
@@ -131,9 +130,45 @@ fn alias_fits(spec: &TargetSpec, alias: &TargetSpec, name: &dyn Fn(&str) -> bool
         && name(&alias.name)
 }
 
-/// `NAME`, `NAMESPACE/NAME` or `NAMESPACE/NAME/CONTAINER` without the word before it.
-fn as_pod(name: &str) -> Option<TargetSpec> {
-    format!("pod:{name}").parse().ok()
+/// A pod without the word before it: `NAME`, `NAMESPACE/NAME`, `NAMESPACE/NAME/CONTAINER`, and `NAME/CONTAINER`, as
+/// [`Container::short_name`] has it.
+fn settle_bare_pod<'a>(
+    spec: &TargetSpec,
+    all: &'a [Container],
+) -> Option<Result<&'a Container, SelectError>> {
+    let written_out = format!("pod:{}", spec.name).parse::<TargetSpec>().ok();
+    let whole = written_out.as_ref().and_then(|pod| settle_pod(pod, all));
+    let part = match spec.name.split_once('/') {
+        Some((name, container)) if !container.contains('/') => settle_pod(
+            &TargetSpec {
+                kind: Some(Kind::Pod),
+                scope: None,
+                name: name.to_owned(),
+                container: Some(container.to_owned()),
+            },
+            all,
+        ),
+        _ => None,
+    };
+    match (whole, part) {
+        (Some(whole), Some(part)) => {
+            let mut candidates = [whole, part].into_iter().flat_map(names_of).collect::<Vec<_>>();
+            candidates.sort();
+            candidates.dedup();
+            Some(Err(SelectError::Ambiguous { spec: spec.to_string(), candidates }))
+        }
+        (whole, part) => whole.or(part),
+    }
+}
+
+/// The qualified names in what was settled, whichever way.
+fn names_of(settled: Result<&Container, SelectError>) -> Vec<String> {
+    match settled {
+        Ok(container) => vec![container.qualified()],
+        Err(SelectError::Ambiguous { candidates, .. }) => candidates,
+        Err(SelectError::Stopped { qualified, .. }) => vec![qualified],
+        Err(SelectError::NotFound { .. }) => Vec::new(),
+    }
 }
 
 /// The container or the sandbox of a pod; without a container's name any that is up has the pod's network.
@@ -152,7 +187,8 @@ fn settle_pod<'a>(spec: &TargetSpec, all: &'a [Container]) -> Option<Result<&'a 
         .iter()
         .filter(|c| c.is_up())
         .filter_map(|c| {
-            c.pod.as_ref().map(|p| format!("pod:{}", crate::Pod { container: None, ..p.clone() }))
+            let container = spec.container.clone();
+            c.pod.as_ref().map(|p| format!("pod:{}", crate::Pod { container, ..p.clone() }))
         })
         .collect();
     pods.sort();

@@ -103,8 +103,8 @@ fn start(query: &Query, on_change: &OnChange) {
             tokio::spawn(keep(engine, endpoint.clone(), Arc::clone(on_change)));
         }
     }
-    if let Some(dir) = from.nspawn_dir.clone().filter(|_| wanted(Engine::Nspawn)) {
-        tokio::spawn(logged("machines", follow_dir(dir, Engine::Nspawn, Arc::clone(on_change))));
+    if let Some(places) = from.nspawn.clone().filter(|_| wanted(Engine::Nspawn)) {
+        tokio::spawn(logged("machines", follow_dir(places.machines, Engine::Nspawn, Arc::clone(on_change))));
     }
     if !from.netns_dirs.is_empty() && wanted(Engine::Netns) {
         tokio::spawn(logged("mounts", follow_mounts(Arc::clone(on_change))));

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use snorkel_engines::{Container, Endpoint, Endpoints, Engine, Query, State, Watch};
+use snorkel_engines::{Container, Endpoint, Endpoints, Engine, NspawnPlaces, Query, State, Watch};
 use tempfile::TempDir;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -435,7 +435,9 @@ fn an_engine_that_comes_later_and_one_that_comes_back_are_followed() {
 fn machines_that_come_are_news() {
     let dir = tempfile::tempdir().unwrap();
     let mut query = docker(&[], LONG);
-    query.endpoints.nspawn_dir = Some(dir.path().join("machines"));
+    let machines = dir.path().join("machines");
+    query.endpoints.nspawn =
+        Some(NspawnPlaces { machines, used: dir.path().join("used"), images: Vec::new() });
     let (_watch, told) = watched(&query);
     std::fs::create_dir(dir.path().join("machines")).unwrap();
     assert_eq!(told.recv_timeout(LONG), Ok(Engine::Nspawn));

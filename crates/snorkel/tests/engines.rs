@@ -1,8 +1,14 @@
-//! snorkel on a machine with real engines: Docker, Podman and containerd side by side. Needs root.
+//! snorkel on a machine with real engines, one beside the other. Needs root.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 mod common;
+#[path = "engines/pods.rs"]
+mod pods;
+#[path = "engines/rootless.rs"]
+mod rootless;
+#[path = "engines/system.rs"]
+mod system;
 
 use common::{Ran, SNORKEL};
 use serde_json::Value;
@@ -38,11 +44,17 @@ fn target<'a>(snapshot: &'a Value, name: &str) -> &'a Value {
 /// The link `eth0` in the namespace of a target.
 #[track_caller]
 fn eth0<'a>(snapshot: &'a Value, name: &str) -> &'a Value {
+    link(snapshot, name, "eth0")
+}
+
+/// A link in the namespace of a target.
+#[track_caller]
+fn link<'a>(snapshot: &'a Value, name: &str, link: &str) -> &'a Value {
     let netns = &target(snapshot, name)["netns"];
     let namespaces = snapshot["namespaces"].as_array().expect("there are namespaces");
     let namespace = namespaces.iter().find(|n| n["id"] == *netns).expect("the target's namespace is there");
     let links = namespace["links"].as_array().expect("it has links");
-    links.iter().find(|l| l["name"] == "eth0").unwrap_or_else(|| panic!("no eth0 in {links:#?}"))
+    links.iter().find(|l| l["name"] == link).unwrap_or_else(|| panic!("no {link} in {links:#?}"))
 }
 
 /// What the handbook does to find the veth: the index that the container's side names, looked up on the host.

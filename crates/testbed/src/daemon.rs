@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -29,22 +30,44 @@ impl Daemon {
     /// Starts `program` in the machine and returns when it has said READY=1.
     #[track_caller]
     pub(crate) fn start(machine: &Machine, program: &str, arguments: &[&str]) -> Daemon {
-        let log = machine.directory().join("log").join(program);
-        let notify = machine.directory().join(format!("notify-{program}"));
+        let mut command = machine.command(program);
+        command.args(arguments);
+        Daemon::start_command(machine, program, command)
+    }
+
+    /// The same with a command of the machine's, whoever runs it; its log has this `name`.
+    #[track_caller]
+    pub(crate) fn start_command(machine: &Machine, name: &str, mut command: Command) -> Daemon {
+        let notify = machine.directory().join(format!("notify-{name}"));
         let socket =
             UnixDatagram::bind(&notify).unwrap_or_else(|e| panic!("cannot bind {}: {e}", notify.display()));
+        // A daemon of an ordinary user's reports too.
+        fs::set_permissions(&notify, fs::Permissions::from_mode(0o666))
+            .unwrap_or_else(|e| panic!("cannot open {} to all: {e}", notify.display()));
+        command.env("NOTIFY_SOCKET", &notify);
+        let daemon = Daemon::spawn(machine, name, command);
+        daemon.wait_until_ready(&socket, name);
+        let _ = fs::remove_file(notify);
+        daemon
+    }
+
+    /// Starts a daemon that does not tell when it is ready; the caller has another way to know.
+    #[track_caller]
+    pub(crate) fn spawn(machine: &Machine, name: &str, mut command: Command) -> Daemon {
+        let log = machine.directory().join("log").join(name);
         let file = create(&log);
         let copy = file.try_clone().unwrap_or_else(|e| panic!("cannot duplicate a descriptor: {e}"));
-        let mut command: Command = machine.command(program);
-        command.args(arguments).env("NOTIFY_SOCKET", &notify).stdin(Stdio::null()).stdout(file).stderr(copy);
+        command.stdin(Stdio::null()).stdout(file).stderr(copy);
         // What the tests' terminal sends to its foreground group (Ctrl-C) is not meant for the daemon: it is stopped
         // after the test process, by the supervisor.
         command.process_group(0);
-        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {program}: {e}"));
-        let daemon = Daemon { pid: child.id(), child: Mutex::new(child), log };
-        daemon.wait_until_ready(&socket, program);
-        let _ = fs::remove_file(notify);
-        daemon
+        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
+        Daemon { pid: child.id(), child: Mutex::new(child), log }
+    }
+
+    /// Waits for the end of a daemon that ends by itself.
+    pub(crate) fn wait(&self) {
+        let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).wait();
     }
 
     #[track_caller]

@@ -1,14 +1,22 @@
-//! Docker in the machine, by its own command line and over its API socket at /run/docker.sock.
+//! Docker in the machine, by its own command line and over its API socket at /run/docker.sock, or for a user at
+//! docker.sock in his runtime directory.
+
+use std::process::Command;
 
 use crate::daemon::Daemon;
-use crate::{Image, Machine};
+use crate::machine::open;
+use crate::{Image, Machine, User, succeed};
 
-/// The machine's Docker. Its daemon uses the machine's containerd, as the distributions' packages set it up, so each of
-/// its containers is also one of containerd's, in the namespace `moby`.
-#[derive(Clone, Copy, Debug)]
+/// What starts a user's daemon, where the packages of Debian have it.
+const ROOTLESS: &str = "/usr/share/docker.io/contrib/dockerd-rootless.sh";
+
+/// The machine's Docker. Root's daemon uses the machine's containerd, as the distributions' packages set it up, so each
+/// of its containers is also one of containerd's, in the namespace `moby`. A user's has a containerd of its own.
+#[derive(Clone, Debug)]
 pub struct Docker<'m> {
     machine: &'m Machine,
-    daemon: &'m Daemon,
+    user: Option<User<'m>>,
+    daemon_pid: u32,
 }
 
 impl<'m> Docker<'m> {
@@ -20,25 +28,44 @@ impl<'m> Docker<'m> {
                 ["--host", "unix:///run/docker.sock", "--containerd", "/run/containerd/containerd.sock"];
             Daemon::start(machine, "dockerd", &arguments)
         });
-        Docker { machine, daemon }
+        Docker { machine, user: None, daemon_pid: daemon.pid() }
     }
 
-    /// The daemon's PID.
+    #[track_caller]
+    pub(crate) fn of_user(machine: &'m Machine, user: User<'m>) -> Docker<'m> {
+        let daemon_pid = machine.other(&format!("docker-{}", user.name()), || {
+            let mut command = user.command("sh");
+            // Of the drivers for images without root's rights this one needs no device.
+            command.args([ROOTLESS, "--storage-driver", "vfs"]);
+            command
+        });
+        Docker { machine, user: Some(user), daemon_pid }
+    }
+
+    /// The daemon's PID; for a user's, that of the program which holds its namespaces.
     pub fn daemon_pid(&self) -> u32 {
-        self.daemon.pid()
+        self.daemon_pid
+    }
+
+    fn command(&self) -> Command {
+        let Some(user) = &self.user else { return self.machine.command("docker") };
+        let mut command = user.command("docker");
+        command.env("DOCKER_HOST", format!("unix://{}", user.runtime_path("docker.sock").display()));
+        command
     }
 
     /// Runs `docker ARGUMENTS` in the machine and gives what it printed. Panics if it fails.
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> String {
-        self.machine.run("docker", arguments)
+        succeed(self.command().args(arguments))
     }
 
     /// Makes an image available, for [`Docker::cli`]; [`Docker::run`] does so itself.
     #[track_caller]
     pub fn load(&self, image: Image) {
-        image.provide(self.machine, "docker", |archive| {
-            self.machine.run("docker", ["load".as_ref(), "--input".as_ref(), archive.as_os_str()]);
+        let whose = self.user.as_ref().map_or("root", User::name);
+        image.provide(self.machine, &format!("docker of {whose}"), |archive| {
+            succeed(self.command().arg("load").stdin(open(archive)));
         });
     }
 

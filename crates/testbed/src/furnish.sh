@@ -59,6 +59,12 @@ done <"$dir/hierarchies"
 umount --recursive --lazy /sys
 mount --move "$sys" /sys
 
+# Rootless engines make a link of it; systemd opens it to all users (50-udev-default.rules), which is not so everywhere.
+if [ -c /dev/net/tun ]; then
+    mknod -m 666 "$dir/tun" c 10 200
+    mount --bind "$dir/tun" /dev/net/tun
+fi
+
 cp -a /etc/. "$dir/etc"
 cp -a "$dir/etc.own/." "$dir/etc"
 rm -f "$dir/etc/resolv.conf"

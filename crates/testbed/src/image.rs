@@ -35,6 +35,11 @@ impl Image {
         }
     }
 
+    /// The name without registry and tag.
+    pub(crate) fn short_name(self) -> &'static str {
+        self.name().trim_start_matches("localhost/").trim_end_matches(":latest")
+    }
+
     /// The command that a container runs if none is given.
     fn default_command(self) -> &'static str {
         match self {
@@ -64,8 +69,7 @@ impl Image {
     /// The archive's path; made if it is not there yet. Called with the lock on `loaded` held.
     #[track_caller]
     fn archive(self, machine: &Machine) -> PathBuf {
-        let short = self.name().trim_start_matches("localhost/").trim_end_matches(":latest");
-        let folder = machine.directory().join("images").join(short);
+        let folder = machine.directory().join("images").join(self.short_name());
         let archive = folder.with_extension("tar");
         if archive.exists() {
             return archive;

@@ -22,18 +22,26 @@
 mod cgroup;
 mod command;
 mod containerd;
+mod cri;
 mod daemon;
 mod docker;
 mod image;
 mod lxc;
+mod lxd;
 mod machine;
+mod nspawn;
 mod podman;
 mod resolver;
+mod user;
 
 pub use command::{Finished, finish, succeed};
 pub use containerd::Containerd;
+pub use cri::{Cri, Sandbox};
 pub use docker::Docker;
 pub use image::Image;
 pub use lxc::Lxc;
+pub use lxd::Lxd;
 pub use machine::Machine;
+pub use nspawn::Nspawn;
 pub use podman::Podman;
+pub use user::User;

@@ -29,11 +29,13 @@ impl<'m> Lxc<'m> {
         let folder = self.machine.path("/var/lib/lxc").join(name);
         make_directory(&folder);
         image.unpack(self.machine, &folder.join("rootfs"));
+        // A host name is shorter than a container's name may be.
+        let uts = name.get(..60).unwrap_or(name);
         // lxc.cgroup.relative: or LXC starts from the cgroup of PID 1, which is outside of the machine's.
         write(
             &folder.join("config"),
             format!(
-                "lxc.uts.name = {name}\n\
+                "lxc.uts.name = {uts}\n\
                  lxc.rootfs.path = dir:/var/lib/lxc/{name}/rootfs\n\
                  lxc.init.cmd = {command}\n\
                  lxc.net.0.type = veth\n\
@@ -55,6 +57,24 @@ impl<'m> Lxc<'m> {
     pub fn pid(&self, name: &str) -> i32 {
         let pid = succeed(self.machine.command("lxc-info").args(["--name", name, "--pid", "--no-humanize"]));
         pid.parse().unwrap_or_else(|_| panic!("LXC says the PID of {name} is {pid:?}"))
+    }
+
+    /// `lxc-freeze`: its processes stay, and do nothing.
+    #[track_caller]
+    pub fn freeze(&self, name: &str) {
+        self.machine.run("lxc-freeze", ["--name", name]);
+    }
+
+    /// `lxc-unfreeze`.
+    #[track_caller]
+    pub fn unfreeze(&self, name: &str) {
+        self.machine.run("lxc-unfreeze", ["--name", name]);
+    }
+
+    /// Kills the container; its directory stays.
+    #[track_caller]
+    pub fn stop(&self, name: &str) {
+        self.machine.run("lxc-stop", ["--name", name, "--kill"]);
     }
 
     /// Kills the container and deletes it.

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -14,7 +15,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::daemon::Daemon;
 use crate::resolver::Resolver;
-use crate::{Containerd, Docker, Lxc, Podman, cgroup, succeed};
+use crate::{Containerd, Cri, Docker, Lxc, Lxd, Nspawn, Podman, User, cgroup, succeed};
 
 /// A private machine: network, mount, UTS and cgroup namespaces of its own, the real pid namespace.
 ///
@@ -33,6 +34,13 @@ pub struct Machine {
     pub(crate) docker: OnceLock<Daemon>,
     pub(crate) podman: OnceLock<Daemon>,
     lxc_bridge: OnceLock<()>,
+    pub(crate) lxd: OnceLock<Daemon>,
+    pub(crate) dbus: OnceLock<Daemon>,
+    pub(crate) machined: OnceLock<Daemon>,
+    /// The engines of users, and containers that are daemons themselves, by name.
+    pub(crate) others: Mutex<Vec<(String, Daemon)>>,
+    /// Locked while a user is made.
+    pub(crate) users: Mutex<()>,
     /// The images that were loaded, as (engine, image); locked while one is loaded.
     pub(crate) loaded: Mutex<Vec<(String, crate::Image)>>,
 }
@@ -48,6 +56,9 @@ impl Machine {
         // From here on the supervisor removes it, also if this process is killed.
         let directory =
             directory.unwrap_or_else(|e| panic!("cannot make a directory for the machine: {e}")).keep();
+        // A user of the machine has to get at his home and at the socket where his daemon reports, and at nothing else.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o711))
+            .unwrap_or_else(|e| panic!("cannot open {} to users: {e}", directory.display()));
         let name =
             directory.file_name().unwrap_or(OsStr::new("snorkel-testbed")).to_string_lossy().into_owned();
         let cgroups = cgroup::directories(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"), &name);
@@ -93,6 +104,11 @@ impl Machine {
             docker: OnceLock::new(),
             podman: OnceLock::new(),
             lxc_bridge: OnceLock::new(),
+            lxd: OnceLock::new(),
+            dbus: OnceLock::new(),
+            machined: OnceLock::new(),
+            others: Mutex::default(),
+            users: Mutex::default(),
             loaded: Mutex::default(),
         }
     }
@@ -103,11 +119,11 @@ impl Machine {
         extern "C" fn at_exit() {
             if let Some(machine) = SHARED.get() {
                 machine.take_away();
-                for daemon in [&machine.docker, &machine.containerd, &machine.podman] {
-                    if let Some(daemon) = daemon.get() {
-                        daemon.reap();
-                    }
-                }
+                let engines = [&machine.docker, &machine.containerd, &machine.podman, &machine.lxd];
+                let buses = [&machine.dbus, &machine.machined];
+                engines.into_iter().chain(buses).filter_map(OnceLock::get).for_each(Daemon::reap);
+                let others = machine.others.lock().unwrap_or_else(PoisonError::into_inner);
+                others.iter().for_each(|(_, daemon)| daemon.reap());
             }
         }
         SHARED.get_or_init(|| {
@@ -215,6 +231,12 @@ impl Machine {
         Containerd::of(self)
     }
 
+    /// The Container Runtime Interface of the machine's containerd, as a kubelet uses it.
+    #[track_caller]
+    pub fn cri(&self) -> Cri<'_> {
+        Cri::of(self)
+    }
+
     /// The machine's Docker, which uses the machine's containerd; both are started if they are not yet.
     #[track_caller]
     pub fn docker(&self) -> Docker<'_> {
@@ -231,6 +253,49 @@ impl Machine {
     #[track_caller]
     pub fn lxc(&self) -> Lxc<'_> {
         Lxc::of(self, &self.lxc_bridge)
+    }
+
+    /// The machine's LXD; started if it is not yet.
+    #[track_caller]
+    pub fn lxd(&self) -> Lxd<'_> {
+        Lxd::of(self)
+    }
+
+    /// The machine's systemd-nspawn.
+    #[track_caller]
+    pub fn nspawn(&self) -> Nspawn<'_> {
+        Nspawn::of(self)
+    }
+
+    /// A user of this machine; made if there is none of that name.
+    #[track_caller]
+    pub fn user(&self, name: &str) -> User<'_> {
+        User::of(self, name)
+    }
+
+    /// The PID of the daemon of that name; it is started by `command` if it is not yet.
+    #[track_caller]
+    pub(crate) fn other(&self, name: &str, command: impl FnOnce() -> Command) -> u32 {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, daemon)) = others.iter().find(|(started, _)| started == name) {
+            return daemon.pid();
+        }
+        let daemon = Daemon::start_command(self, name, command());
+        let pid = daemon.pid();
+        others.push((name.to_owned(), daemon));
+        pid
+    }
+
+    /// Waits for the end of a daemon that [`Machine::other`] started and that ends by itself.
+    pub(crate) fn forget(&self, name: &str) {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.retain(|(started, daemon)| {
+            let meant = started == name;
+            if meant {
+                daemon.wait();
+            }
+            !meant
+        });
     }
 
     /// Kills all that runs in the machine and removes it; returns when that is done.
@@ -281,6 +346,11 @@ fn open_for_writing(path: &Path) -> File {
         .write(true)
         .open(path)
         .unwrap_or_else(|e| panic!("cannot open {} for writing: {e}", path.display()))
+}
+
+#[track_caller]
+pub(crate) fn open(path: &Path) -> File {
+    File::open(path).unwrap_or_else(|e| panic!("cannot open {}: {e}", path.display()))
 }
 
 #[track_caller]

@@ -1,13 +1,19 @@
-//! Podman in the machine, by its own command line and by its API service at /run/podman/podman.sock.
+//! Podman in the machine, by its own command line and by its API service at /run/podman/podman.sock, or for a user at
+//! podman/podman.sock in his runtime directory.
+
+use std::process::Command;
 
 use crate::daemon::Daemon;
-use crate::{Image, Machine};
+use crate::machine::open;
+use crate::{Image, Machine, User, succeed};
 
-/// The machine's Podman (root's). Its networks are netavark's.
-#[derive(Clone, Copy, Debug)]
+/// The machine's Podman: root's, or a user's without root's rights. Its networks are netavark's; a user's container that
+/// asks for none of them is connected by slirp4netns alone.
+#[derive(Clone, Debug)]
 pub struct Podman<'m> {
     machine: &'m Machine,
-    service: &'m Daemon,
+    user: Option<User<'m>>,
+    service_pid: u32,
 }
 
 impl<'m> Podman<'m> {
@@ -20,25 +26,42 @@ impl<'m> Podman<'m> {
                 &["system", "service", "--time=0", "unix:///run/podman/podman.sock"],
             )
         });
-        Podman { machine, service }
+        Podman { machine, user: None, service_pid: service.pid() }
+    }
+
+    #[track_caller]
+    pub(crate) fn of_user(machine: &'m Machine, user: User<'m>) -> Podman<'m> {
+        let service_pid = machine.other(&format!("podman-{}", user.name()), || {
+            user.run("mkdir", ["-p".into(), user.runtime_path("podman")]);
+            let mut command = user.command("podman");
+            command.args(["system", "service", "--time=0"]);
+            command
+        });
+        Podman { machine, user: Some(user), service_pid }
     }
 
     /// The API service's PID.
     pub fn service_pid(&self) -> u32 {
-        self.service.pid()
+        self.service_pid
+    }
+
+    fn command(&self) -> Command {
+        self.user.as_ref().map_or_else(|| self.machine.command("podman"), |user| user.command("podman"))
     }
 
     /// Runs `podman ARGUMENTS` in the machine and gives what it printed. Panics if it fails.
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> String {
-        self.machine.run("podman", arguments)
+        succeed(self.command().args(arguments))
     }
 
     /// Makes an image available, for [`Podman::cli`]; [`Podman::run`] does so itself.
     #[track_caller]
     pub fn load(&self, image: Image) {
-        image.provide(self.machine, "podman", |archive| {
-            self.machine.run("podman", ["load".as_ref(), "--input".as_ref(), archive.as_os_str()]);
+        let whose = self.user.as_ref().map_or("root", User::name);
+        image.provide(self.machine, &format!("podman of {whose}"), |archive| {
+            // By its standard input: a user may not read the machine's files.
+            succeed(self.command().arg("load").stdin(open(archive)));
         });
     }
 

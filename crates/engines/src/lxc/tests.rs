@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-/// A monitor that answers every command with what a container with this init would.
-fn fake_monitor(name: &str, init: i32) -> std::thread::JoinHandle<()> {
+/// A monitor that answers so many commands with what a container with this init would.
+fn fake_monitor(name: &str, init: i32, commands: usize) -> std::thread::JoinHandle<()> {
     let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     std::thread::spawn(move || {
-        for _ in 0..3 {
+        for _ in 0..commands {
             let (mut client, _) = listener.accept().unwrap();
             let mut request = [0; MESSAGE];
             client.read_exact(&mut request).unwrap();
@@ -31,7 +31,7 @@ fn fake_monitor(name: &str, init: i32) -> std::thread::JoinHandle<()> {
 #[test]
 fn a_monitor_is_asked_for_name_process_and_state() {
     let socket = format!("lxc/{:016x}/command", std::process::id());
-    let monitor = fake_monitor(&socket, Pid::own().get());
+    let monitor = fake_monitor(&socket, Pid::own().get(), 3);
     let deadline = Instant::now() + Duration::from_secs(10);
     let found = ask(socket.as_bytes(), monitor_name(socket.as_bytes()).unwrap(), deadline).unwrap().unwrap();
     monitor.join().unwrap();
@@ -48,7 +48,8 @@ fn a_monitor_that_says_nothing_is_given_up() {
     let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
     let _silent = UnixListener::bind_addr(&address).unwrap();
     let deadline = Instant::now() + Duration::from_millis(50);
-    let error = ask(name.as_bytes(), MonitorName::Plain("web".into()), deadline).unwrap_err();
+    let error = ask(name.as_bytes(), MonitorName::Plain { dir: "/x".into(), name: "web".into() }, deadline)
+        .unwrap_err();
     assert!(is_timeout(&error), "{error}");
 }
 
@@ -68,10 +69,35 @@ fn stopped_containers_are_found_by_their_directories() {
 }
 
 #[test]
+fn stopped_containers_of_lxd_are_links_into_its_storage() {
+    let dir = tempfile::tempdir().unwrap();
+    let containers = dir.path().join("containers");
+    fs::create_dir(&containers).unwrap();
+    // The pool need not be mounted.
+    std::os::unix::fs::symlink("/x/storage-pools/p/containers/web", containers.join("web")).unwrap();
+    std::os::unix::fs::symlink("/x/elsewhere", containers.join("other")).unwrap();
+    let sockets = dir.path().join("unix");
+    // One of the same name runs, but it is LXC's.
+    let (lxc, own) = (dir.path().join("lxc"), format!("{}/lxc/web/command", dir.path().display()));
+    fs::write(&sockets, format!("h\n0: 2 0 00010000 1 01 7 @{own}\n")).unwrap();
+    let monitor = fake_monitor(&own, Pid::own().get(), 2);
+    let sink = Sink::default();
+    let places = LxcPlaces { sockets, dirs: vec![lxc, containers] };
+    list(&places, Duration::from_secs(10), &sink).unwrap();
+    monitor.join().unwrap();
+    let found = sink.take().containers;
+    let all: Vec<_> = found.iter().map(|c| (c.id.as_str(), c.state)).collect();
+    assert_eq!(all, [("web", State::Running), ("web", State::Stopped)]);
+}
+
+#[test]
 fn only_names_of_monitors_are_taken_for_monitors() {
-    let plain = |name: &str| Some(MonitorName::Plain(name.into()));
-    assert_eq!(monitor_name(b"/var/lib/lxc/web/command"), plain("web"));
-    assert_eq!(monitor_name(b"/var/snap/lxd/common/lxd/containers/p_web/command"), plain("p_web"));
+    let plain = |dir: &str, name: &str| Some(MonitorName::Plain { dir: dir.into(), name: name.into() });
+    assert_eq!(monitor_name(b"/var/lib/lxc/web/command"), plain("/var/lib/lxc", "web"));
+    assert_eq!(
+        monitor_name(b"/var/snap/lxd/common/lxd/containers/p_web/command"),
+        plain("/var/snap/lxd/common/lxd/containers", "p_web")
+    );
     assert_eq!(monitor_name(b"lxc/0123456789abcdef/command"), Some(MonitorName::Hashed));
     for other in
         [&b"/tmp/x/command"[..], b"lxc/web/command", b"/var/lib/lxc/web/monitor", b"/command", b"command"]

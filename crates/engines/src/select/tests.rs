@@ -27,6 +27,29 @@ fn pod(container: Option<&str>, id: &str) -> Container {
 }
 
 #[test]
+fn a_container_of_a_pod_is_meant_by_what_the_listing_calls_it() {
+    let app = pod(Some("app"), "a1");
+    assert_eq!(app.short_name(), "web-0/app");
+    let mut all = vec![pod(None, "a0"), app, pod(Some("side"), "a2")];
+    assert_eq!(named("web-0/app", &all).unwrap(), "pod:default/web-0/app");
+    assert_eq!(named("default/web-0", &all).unwrap(), "pod:default/web-0");
+    assert!(matches!(named("web-0/none", &all), Err(SelectError::NotFound { .. })));
+    // The same two words may be a namespace and its pod.
+    let of = Pod { namespace: "web-0".into(), name: "app".into(), container: None };
+    all.push(Container { pod: Some(of), ..pod(None, "b0") });
+    let error = named("web-0/app", &all).unwrap_err().to_string();
+    assert_eq!(error, "'web-0/app' is ambiguous: pod:default/web-0/app, pod:web-0/app");
+}
+
+#[test]
+fn a_users_container_is_meant_by_what_the_listing_calls_it() {
+    let alices = Container { scope: Some("alice".into()), ..running(Engine::Podman, "web", "a2") };
+    assert_eq!(alices.short_name(), "alice/web");
+    let all = [running(Engine::Podman, "web", "a1"), alices];
+    assert_eq!(named("alice/web", &all).unwrap(), "podman:alice/web");
+}
+
+#[test]
 fn a_name_beats_an_id_and_an_id_beats_a_prefix() {
     let all = [
         running(Engine::Docker, "abc", "f00"),

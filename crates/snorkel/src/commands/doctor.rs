@@ -72,13 +72,11 @@ fn asked(query: &Query) -> Vec<Asked> {
         let answer = heard(query, Endpoints { lxc: Some(lxc.clone()), ..none() });
         asked.push(Asked { engine: Engine::Lxc, socket: lxc.sockets.display().to_string(), answer });
     }
-    if let Some(dir) = &places.nspawn_dir {
-        let there = dir.exists();
-        let answer = if there {
-            heard(query, Endpoints { nspawn_dir: Some(dir.clone()), ..none() })
-        } else {
-            Ok(None)
-        };
+    if let Some(nspawn) = &places.nspawn {
+        let dir = &nspawn.machines;
+        let there = dir.exists() || nspawn.used.exists();
+        let answer =
+            if there { heard(query, Endpoints { nspawn: Some(nspawn.clone()), ..none() }) } else { Ok(None) };
         asked.push(Asked { engine: Engine::Nspawn, socket: dir.display().to_string(), answer });
     }
     asked

@@ -1,7 +1,7 @@
 //! A machine to try things on by hand, and what the testbed's own tests kill to see what stays.
 //!
 //! ```text
-//! testbed [docker] [podman] [containerd] [lxc] [-- COMMAND ARGUMENT...]
+//! testbed [docker] [podman] [containerd] [cri] [lxc] [lxd] [nspawn] [rootless] [-- COMMAND ARGUMENT...]
 //! ```
 //!
 //! Makes a machine, starts the engines that are named with one container in each, runs the command in the machine (a
@@ -36,8 +36,23 @@ fn main() -> ExitCode {
             "lxc" => {
                 machine.lxc().run("box", "10.0.3.2", Image::Bare, "/echo 7");
             }
+            "cri" => {
+                let pod = machine.cri().run_pod("default", "api-0", false);
+                machine.cri().run(&pod, "app", Image::Busybox, &["sleep", "2147483647"]);
+            }
+            "lxd" => {
+                machine.lxd().run("crate", &["--config", "security.privileged=true"], Image::Busybox);
+            }
+            "nspawn" => {
+                machine.nspawn().run("barge", true, Image::Bare, &["/echo", "7"]);
+            }
+            "rootless" => {
+                let alice = machine.user("alice");
+                alice.podman().run("raft", &[], Image::Bare, &["/echo", "7"]);
+                alice.docker().run("dinghy", &[], Image::Bare, &["/echo", "7"]);
+            }
             other => {
-                eprintln!("testbed: {other} is not docker, podman, containerd or lxc");
+                eprintln!("testbed: there is no engine {other} here");
                 return ExitCode::from(2);
             }
         }
