@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use snorkel_engines::{Endpoints, Query};
+use snorkel_engines::{Endpoints, Engine, Query};
+use snorkel_netns::NetnsId;
 use snorkel_netns::enter::shell_word;
 use snorkel_topology::{Survey, Surveyor};
 
@@ -13,13 +14,24 @@ use crate::commands::print;
 use crate::failure::{Failure, Outcome};
 use crate::render::style::{Style, Tone};
 
-/// What must be the same before and after.
-#[derive(Debug, PartialEq, Eq)]
-struct Traces {
-    namespaces: BTreeSet<u64>,
-    links: Vec<String>,
-    mounts: Vec<u8>,
+/// What a lab could change on the host. Other things come and go there while the tour lasts: what is not the lab's, or
+/// the doing of the commands of the tour, is none of its business.
+#[derive(Debug, Clone, Default)]
+struct Host {
+    /// Every network namespace that can be found.
+    namespaces: BTreeSet<NetnsId>,
+    /// The names of the host's links.
+    links: BTreeSet<String>,
+    /// The mounts at and below /etc and /sys, where `exec` covers things, as /proc/self/mountinfo has them.
+    mounts: BTreeSet<String>,
     resolv_conf: Option<Vec<u8>>,
+}
+
+/// What the lab was made of.
+#[derive(Debug, Default)]
+struct Made {
+    namespaces: BTreeSet<NetnsId>,
+    links: BTreeSet<String>,
 }
 
 /// Goes through the steps; the lab is taken down also if one fails.
@@ -29,21 +41,21 @@ pub(crate) fn run(globals: &Globals) -> Outcome {
             .hint("snorkel lab down"));
     }
     let tour = Tour { style: globals.style(), program: program() };
-    let before = traces()?;
+    let before = Host::now()?;
     let result = tour.steps();
     if result.is_err() {
         // What is wrong is the step's error; the lab may be up or not.
         let _ = snorkel_lab::down("lab");
     }
-    result?;
-    let after = traces()?;
-    if before != after {
-        return Err(Failure::new(format!("something was left behind: {before:?} before, {after:?} after")));
+    let made = result?;
+    let left = left_behind(&before, &made, &Host::now()?);
+    if !left.is_empty() {
+        return Err(Failure::new(format!("something was left behind: {}", left.join("; "))));
     }
     tour.say(&format!(
-        "Nothing is left: as many network namespaces as before ({}); the host's links, mounts and /etc/resolv.conf are \
-         as they were.",
-        after.namespaces.len()
+        "Nothing is left: the lab's {} network namespaces are gone, none of its links or mounts is on the host, and \
+         /etc/resolv.conf is as it was.",
+        made.namespaces.len()
     ))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -55,11 +67,13 @@ struct Tour {
 }
 
 impl Tour {
-    fn steps(&self) -> Result<(), Failure> {
+    /// Takes all steps; what the lab was made of.
+    fn steps(&self) -> Result<Made, Failure> {
         self.say(
             "Three containers without a shell or any tool in them, on a bridge with a DNS server of its own:",
         )?;
         self.step(&["lab", "up"])?;
+        let made = Made::now()?;
         self.say("Who is there, and where is each plugged in?")?;
         self.step(&["ls", "--engine", "lab"])?;
         self.say("The other way round: whose is that link on the bridge? Whose is that address?")?;
@@ -82,7 +96,8 @@ impl Tour {
         self.step(&["exec", "--dry-run", "lab:db", "--", "ss", "-tln"])?;
         self.say("And away with it:")?;
         self.step(&["lab", "down"])?;
-        self.step(&["lab", "ls"])
+        self.step(&["lab", "ls"])?;
+        Ok(made)
     }
 
     fn say(&self, text: &str) -> Result<(), Failure> {
@@ -112,15 +127,110 @@ fn on_path(tool: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(tool).is_file())
 }
 
-/// What a lab could leave behind on the host.
-fn traces() -> Result<Traces, Failure> {
-    let query = Query { endpoints: Endpoints::none(), ..Query::default() };
-    let snapshot = Surveyor::new(Survey { query, listeners: false }).take()?;
-    let own = snapshot.namespaces.iter().filter(|namespace| namespace.host);
-    Ok(Traces {
-        links: own.flat_map(|namespace| namespace.links.iter().map(|link| link.name.clone())).collect(),
-        namespaces: snapshot.namespaces.iter().map(|namespace| namespace.id.inode).collect(),
-        mounts: std::fs::read("/proc/self/mountinfo")?,
-        resolv_conf: std::fs::read(Path::new("/etc/resolv.conf")).ok(),
-    })
+impl Made {
+    /// The lab of the tour as it is while it is up.
+    fn now() -> Result<Made, Failure> {
+        let query = Query { engines: Some(vec![Engine::Lab]), ..Query::default() };
+        let mut snapshot = Surveyor::new(Survey { query, listeners: false }).take()?;
+        snapshot.narrow(|target| target.container.engine == Engine::Lab && target.container.scope.is_none());
+        let links = snapshot.namespaces.iter().flat_map(|namespace| &namespace.links);
+        Ok(Made {
+            links: links.map(|link| link.name.clone()).collect(),
+            namespaces: snapshot.namespaces.iter().map(|namespace| namespace.id).collect(),
+        })
+    }
+}
+
+impl Host {
+    /// As it is now.
+    fn now() -> Result<Host, Failure> {
+        let query = Query { endpoints: Endpoints::none(), ..Query::default() };
+        let snapshot = Surveyor::new(Survey { query, listeners: false }).take()?;
+        let own = snapshot.namespaces.iter().filter(|namespace| namespace.host);
+        Ok(Host {
+            links: own.flat_map(|namespace| namespace.links.iter().map(|link| link.name.clone())).collect(),
+            namespaces: snapshot.namespaces.iter().map(|namespace| namespace.id).collect(),
+            mounts: mounts_of_exec(&String::from_utf8_lossy(&std::fs::read("/proc/self/mountinfo")?)),
+            resolv_conf: std::fs::read("/etc/resolv.conf").ok(),
+        })
+    }
+}
+
+/// The lines of a mount table (proc_pid_mountinfo(5)) whose mount point, the fifth word, is /etc or /sys or below.
+fn mounts_of_exec(table: &str) -> BTreeSet<String> {
+    let is_meant = |line: &&str| {
+        let point = line.split(' ').nth(4).unwrap_or_default();
+        ["/etc", "/sys"].iter().any(|top| Path::new(point).starts_with(top))
+    };
+    table.lines().filter(is_meant).map(str::to_owned).collect()
+}
+
+/// What is on the host now that was not before and is the lab's, a line each.
+fn left_behind(before: &Host, made: &Made, after: &Host) -> Vec<String> {
+    let mut left = Vec::new();
+    let namespaces = made.namespaces.intersection(&after.namespaces);
+    left.extend(namespaces.map(|id| format!("the network namespace {id}")));
+    let links = after.links.difference(&before.links).filter(|name| made.links.contains(*name));
+    left.extend(links.map(|name| format!("the link {name}")));
+    left.extend(after.mounts.difference(&before.mounts).map(|line| format!("the mount {line}")));
+    if before.resolv_conf != after.resolv_conf {
+        left.push("/etc/resolv.conf, which is not as it was".to_owned());
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(words: &[&str]) -> BTreeSet<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    fn id(inode: u64) -> NetnsId {
+        NetnsId { inode, cookie: inode + 100 }
+    }
+
+    #[test]
+    fn only_what_is_the_labs_counts_as_left_behind() {
+        let made = Made { namespaces: [id(2), id(3)].into(), links: set(&["lo", "eth0", "vethweb"]) };
+        let before = Host {
+            namespaces: [id(1)].into(),
+            links: set(&["lo", "eth0"]),
+            mounts: set(&["the mount table's line of /sys"]),
+            resolv_conf: Some(b"nameserver 192.0.2.1".into()),
+        };
+        // Another container came meanwhile, one of them even with the number of a namespace of the lab.
+        let reused = NetnsId { inode: 2, cookie: 7 };
+        let mut after = before.clone();
+        after.namespaces.extend([id(9), reused]);
+        after.links.insert("veth2e7d114".into());
+        assert_eq!(left_behind(&before, &made, &after), Vec::<String>::new());
+
+        after.namespaces.insert(id(3));
+        after.links.insert("vethweb".into());
+        after.mounts.insert("a line of /etc".into());
+        after.resolv_conf = None;
+        assert_eq!(
+            left_behind(&before, &made, &after),
+            [
+                "the network namespace net:[3]",
+                "the link vethweb",
+                "the mount a line of /etc",
+                "/etc/resolv.conf, which is not as it was"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_mounts_that_count_are_those_where_exec_covers_something() {
+        let table = "22 27 0:21 / /sys rw shared:7 - sysfs sysfs rw\n\
+                     30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+                     41 27 0:41 / /etc/resolv.conf rw - tmpfs tmpfs rw\n\
+                     50 27 0:50 / /etcetera rw - tmpfs tmpfs rw\n\
+                     51 27 0:51 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw\n\nhalf a line";
+        let kept: Vec<String> = mounts_of_exec(table).into_iter().collect();
+        let points: Vec<&str> = kept.iter().filter_map(|line| line.split(' ').nth(4)).collect();
+        assert_eq!(points, ["/sys", "/sys/fs/cgroup", "/etc/resolv.conf"]);
+    }
 }
