@@ -1,5 +1,5 @@
 //! Links, addresses, routes and neighbours of any network namespace, over a small synchronous rtnetlink socket; and as
-//! much of queueing disciplines and nftables as snorkel needs, over the same codec.
+//! much of queueing disciplines, nftables and sock_diag as snorkel needs, over the same codec.
 //!
 //! ```no_run
 //! use snorkel_rtnl::Socket;
@@ -39,6 +39,7 @@ mod query;
 #[cfg(test)]
 mod real;
 mod route;
+mod sockdiag;
 mod socket;
 mod subscription;
 mod types;
@@ -54,6 +55,7 @@ pub use neighbour::{Neighbour, NeighbourState};
 pub use nftables::Nftables;
 pub use qdisc::Qdisc;
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
+pub use sockdiag::v6_only_sockets;
 pub use socket::Socket;
 pub use subscription::{Groups, Subscription};
 pub use types::{Family, IfIndex, Mac, NsId, Prefix, Scope};

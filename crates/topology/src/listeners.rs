@@ -1,6 +1,6 @@
 //! Sockets that wait in a namespace, read from `/proc/net/{tcp,tcp6,udp,udp6}` as its own thread sees them (proc_pid_net(5)).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,6 +12,9 @@ use crate::{Listener, processes};
 const TCP_LISTEN: &str = "0A";
 /// `TCP_CLOSE`, the state of a UDP socket that is connected to nobody.
 const UNCONNECTED: &str = "07";
+/// The tables: file, protocol and the protocol's number (IANA's protocol numbers).
+const TABLES: [(&str, &str, u8); 4] =
+    [("tcp", "tcp", 6), ("tcp6", "tcp", 6), ("udp", "udp", 17), ("udp6", "udp", 17)];
 
 /// A listener and the inode of its socket, by which its process is found.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,20 +27,25 @@ struct Row {
 /// The waiting sockets of a namespace, each with a process that holds it, where `pids` lets that be read.
 pub(crate) fn of(netns: &Netns, pids: &[Pid]) -> Result<Vec<Listener>> {
     let tables = netns.run(|| {
-        [("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp")]
-            .map(|(file, protocol)| (protocol, fs::read_to_string(format!("/proc/thread-self/net/{file}"))))
+        TABLES.map(|(file, protocol, number)| {
+            // Without IPv6 there is no table for it.
+            let table = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+            let is_asked = file.ends_with('6') && table.lines().nth(1).is_some();
+            let v6_only = if is_asked { v6_only(file, number) } else { HashSet::new() };
+            (protocol, table, v6_only)
+        })
     })?;
     let holders = holders(pids);
     let mut found = Vec::new();
-    for (protocol, table) in tables {
+    for (protocol, table, v6_only) in tables {
         let state = if protocol == "tcp" { TCP_LISTEN } else { UNCONNECTED };
-        // Without IPv6 there is no table for it.
-        for row in table.unwrap_or_default().lines().filter_map(|line| parse(line, state)) {
+        for row in table.lines().filter_map(|line| parse(line, state)) {
             let pid = holders.get(&row.inode).copied();
             found.push(Listener {
                 protocol: protocol.to_owned(),
                 address: row.address,
                 port: row.port,
+                v6_only: v6_only.contains(&row.inode),
                 pid,
                 command: pid.and_then(processes::command_of),
             });
@@ -45,6 +53,14 @@ pub(crate) fn of(netns: &Netns, pids: &[Pid]) -> Result<Vec<Listener>> {
     }
     found.dedup();
     Ok(found)
+}
+
+/// The inodes of the sockets in this table that take no IPv4. The table itself does not tell.
+fn v6_only(file: &str, protocol: u8) -> HashSet<u64> {
+    snorkel_rtnl::v6_only_sockets(protocol).unwrap_or_else(|e| {
+        tracing::info!("which sockets of {file} take IPv4 as well is not known: {e}");
+        HashSet::new()
+    })
 }
 
 /// One line of the table, if it is in this state: `sl local remote st … inode`.
@@ -112,6 +128,7 @@ mod tests {
             protocol: "tcp".into(),
             address: "0.0.0.0".parse().unwrap(),
             port: 8080,
+            v6_only: false,
             pid: Some(Pid::own()),
             command: processes::command_of(Pid::own()),
         };

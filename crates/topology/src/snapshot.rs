@@ -146,6 +146,9 @@ pub struct Listener {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
+    /// Whether it takes no IPv4, being bound to `[::]`; also false where the kernel could not be asked.
+    #[serde(default)]
+    pub v6_only: bool,
     /// A process that holds it, where that could be read.
     pub pid: Option<Pid>,
     /// That process's command name.

@@ -3,8 +3,12 @@
 //! A pure function over the snapshot. A number may be several things at once (an index, an inode, a process): all that
 //! it is are answered, each said to be what it is.
 
+mod socket;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -22,7 +26,8 @@ pub enum Thing {
     Inode(u64),
     /// An IP address.
     Address(IpAddr),
-    /// An address and a port: who listens there, or whose published port it is.
+    /// An address and a port: who listens there, or whose published port it is. The unspecified address is what a
+    /// socket for all addresses is bound to.
     Socket(SocketAddr),
     /// A hardware address.
     Mac(Mac),
@@ -53,6 +58,10 @@ impl FromStr for Thing {
         }
         if let Ok(socket) = text.parse() {
             return Ok(Thing::Socket(socket));
+        }
+        // "*:80" is how `ss` prints a socket that takes both families on every address.
+        if let Some(port) = text.strip_prefix("*:").and_then(|port| port.parse().ok()) {
+            return Ok(Thing::Socket(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)));
         }
         if let Some(mac) = text.parse::<Mac>().ok().filter(|mac| mac.as_bytes().len() >= 6) {
             return Ok(Thing::Mac(mac));
@@ -122,10 +131,8 @@ pub fn which(snapshot: &Snapshot, thing: &Thing) -> Result<Vec<Finding>, Unknown
     let found = match thing {
         Thing::Number(number) => by_number(snapshot, *number),
         Thing::Inode(inode) => by_inode(snapshot, *inode),
-        Thing::Address(address) => {
-            by_links(snapshot, "address", |link| link.addresses.iter().any(|a| a.address == *address))
-        }
-        Thing::Socket(socket) => by_socket(snapshot, *socket),
+        Thing::Address(address) => by_address(snapshot, *address),
+        Thing::Socket(asked) => socket::find(snapshot, *asked),
         Thing::Mac(mac) => by_links(snapshot, "hardware address", |link| link.mac.as_ref() == Some(mac)),
         Thing::Link(name) => by_name(snapshot, name),
         Thing::LinkOf(target, name) => by_name_of(snapshot, target, name),
@@ -184,6 +191,15 @@ fn by_links(snapshot: &Snapshot, found_as: &'static str, wanted: impl Fn(&Link) 
         .collect()
 }
 
+/// A loopback address is every namespace's own: without a namespace beside it, only the host's is meant.
+fn by_address(snapshot: &Snapshot, address: IpAddr) -> Vec<Finding> {
+    links(snapshot)
+        .filter(|(namespace, _)| namespace.host || !address.is_loopback())
+        .filter(|(_, link)| link.addresses.iter().any(|a| a.address == address))
+        .map(|(namespace, link)| about_link(snapshot, "address", namespace, link))
+        .collect()
+}
+
 /// An index means the host's link, as `ip link` on the host shows it; the same number elsewhere is another link.
 fn by_number(snapshot: &Snapshot, number: u64) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -211,66 +227,6 @@ fn by_number(snapshot: &Snapshot, number: u64) -> Vec<Finding> {
 fn by_inode(snapshot: &Snapshot, inode: u64) -> Vec<Finding> {
     let meant = snapshot.namespaces.iter().filter(|namespace| namespace.id.inode == inode);
     meant.filter_map(|namespace| about_namespace(snapshot, "namespace", namespace.id)).collect()
-}
-
-/// Published ports by the engines' word, and sockets that wait on that address and port by the kernel's.
-fn by_socket(snapshot: &Snapshot, socket: SocketAddr) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let fits = |bound: IpAddr| {
-        // [::] takes IPv4 connections as well, unless the socket says otherwise (ipv6(7), IPV6_V6ONLY).
-        bound == socket.ip() || (bound.is_unspecified() && (bound.is_ipv6() || socket.is_ipv4()))
-    };
-    let is_of_host =
-        snapshot.namespaces.iter().any(|namespace| namespace.host && has_address(namespace, socket.ip()));
-    for target in &snapshot.targets {
-        for port in &target.container.ports {
-            let bound = port.host_ip.is_none_or(fits);
-            if port.host_port == socket.port() && bound && is_of_host {
-                let Some(netns) = target.netns else { continue };
-                let Some(mut finding) = about_namespace(snapshot, "published port", netns) else { continue };
-                finding.targets = vec![target.name.clone()];
-                finding.note = Some(format!(
-                    "{} publishes {}/{} as port {} of the host",
-                    target.name, port.container_port, port.protocol, port.host_port
-                ));
-                found.push(finding);
-            }
-        }
-    }
-    // A loopback address means every namespace's own; only the host's is meant from here.
-    let meant = snapshot.namespaces.iter().filter(|namespace| {
-        has_address(namespace, socket.ip()) && (namespace.host || !socket.ip().is_loopback())
-    });
-    for namespace in meant {
-        for listener in namespace.listeners.iter().filter(|l| l.port == socket.port() && fits(l.address)) {
-            let link =
-                namespace.links.iter().find(|link| link.addresses.iter().any(|a| a.address == socket.ip()));
-            let about = match link {
-                Some(link) if !link.loopback => Some(about_link(snapshot, "listener", namespace, link)),
-                _ => about_namespace(snapshot, "listener", namespace.id),
-            };
-            let Some(mut finding) = about else { continue };
-            let holder = listener.pid.map_or_else(String::new, |pid| {
-                let command = listener.command.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-                format!(" by process {pid}{command}")
-            });
-            if let (true, Some(pid)) = (finding.host, listener.pid) {
-                finding.targets = names_of(snapshot, pid);
-            }
-            finding.note = Some(format!(
-                "{}/{} is listened on{holder}",
-                SocketAddr::new(listener.address, listener.port),
-                listener.protocol
-            ));
-            found.push(finding);
-        }
-    }
-    found
-}
-
-fn has_address(namespace: &Namespace, address: IpAddr) -> bool {
-    address.is_loopback()
-        || namespace.links.iter().any(|link| link.addresses.iter().any(|a| a.address == address))
 }
 
 fn links(snapshot: &Snapshot) -> impl Iterator<Item = (&Namespace, &Link)> {

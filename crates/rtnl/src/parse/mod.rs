@@ -9,6 +9,7 @@ mod link;
 mod neighbour;
 mod nsid;
 mod route;
+mod sockdiag;
 
 pub(crate) use address::{IFA_TARGET_NETNSID, address};
 pub(crate) use event::{SOL_NETLINK, control, event};
@@ -16,6 +17,7 @@ pub(crate) use link::{IFLA_MACVLAN_MODE, link};
 pub(crate) use neighbour::neighbour;
 pub(crate) use nsid::{NETNSA_FD, NETNSA_NSID, NOT_ASSIGNED, nsid};
 pub(crate) use route::route;
+pub(crate) use sockdiag::v6_only;
 
 use crate::wire::{Attribute, Malformed};
 use crate::{IfIndex, Mac, NsId};
