@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use snorkel_engines::{Engine, Query};
 
-use crate::commands::{completions, doctor, exec, lab, ls, man, which};
+use crate::commands::{complete, completions, doctor, exec, lab, ls, man, which};
 use crate::failure::{Failure, Outcome};
 use crate::render::style::{Style, When};
 
@@ -23,6 +23,7 @@ use crate::render::style::{Style, When};
     max_term_width = 100,
     arg_required_else_help = true,
     subcommand_required = true,
+    add = complete::external(),
     allow_external_subcommands = true,
     override_usage = "snorkel [OPTIONS] <COMMAND>\n       snorkel [OPTIONS] <TARGET> [-- CMD...]",
     after_help = "Examples:

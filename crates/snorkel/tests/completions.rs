@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 use common::{SNORKEL, lab, target};
@@ -18,8 +19,9 @@ fn path() -> String {
 fn shell(program: &str, script: &str) -> String {
     // A home of its own: shells like to keep what they have found out.
     let home = tempfile::tempdir().unwrap_or_else(|e| panic!("a home for the shell: {e}"));
-    let done = Command::new(program)
-        .args(["-c", script])
+    // A shell that waits for what never comes is a failure, not the end of all tests.
+    let done = Command::new("timeout")
+        .args(["120", program, "-c", script])
         .env("PATH", path())
         .env("HOME", home.path())
         .env_remove("XDG_CONFIG_HOME")
@@ -32,16 +34,53 @@ fn shell(program: &str, script: &str) -> String {
     text
 }
 
-/// What bash offers for words as it splits them: a colon is a word of its own.
+/// What bash offers for words as it splits them: a colon and an equals sign are words of their own.
 #[track_caller]
 fn bash(words: &[&str]) -> Vec<String> {
+    // compopt is for bash's own use of the function.
     let script = format!(
         "source <(snorkel completions bash); COMP_WORDBREAKS=$' \\t\\n:='; COMP_WORDS=({}); COMP_CWORD={}; COMP_TYPE=9; \
-         _snorkel_with_colons snorkel \"${{COMP_WORDS[COMP_CWORD]}}\" x; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+         compopt() {{ :; }}; _snorkel snorkel \"${{COMP_WORDS[COMP_CWORD]}}\" x; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
         words.len() - 1
     );
-    shell("bash", &script).lines().map(|line| line.trim_end().to_owned()).collect()
+    let said = shell("bash", &script);
+    // What stands in two folders of PATH is offered twice, and shown once.
+    said.lines().map(|line| line.trim_end().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What fish offers for a command line, without the descriptions.
+#[track_caller]
+fn fish(line: &str) -> Vec<String> {
+    let script = format!("snorkel completions fish | source; complete -C '{line}'");
+    shell("fish", &script).lines().filter_map(|line| line.split('\t').next().map(str::to_owned)).collect()
+}
+
+/// What an interactive zsh makes of a command line when the tab key is pressed behind it. The script is a file of its
+/// fpath, or is sourced.
+#[track_caller]
+fn zsh(line: &str, sourced: bool) -> String {
+    let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("a home for the shell: {e}"));
+    let dir = dir.path().display();
+    // zpty (zshmodules(1)) gives the inner shell a terminal; ^X writes down what stands on the line by then.
+    // -D: without it compinit writes a dump of what it found, to whatever path it is told.
+    let (file, source) = match sourced {
+        true => ("unused", "source <(snorkel completions zsh)"),
+        false => ("_snorkel", "true"),
+    };
+    let script = format!(
+        "zmodload zsh/zpty || exit
+         snorkel completions zsh >{dir}/{file}
+         zpty inner zsh -f -i
+         zpty -w inner \"fpath=({dir} \\$fpath); autoload -Uz compinit && compinit -u -D; {source}\"
+         zpty -w inner \"report() {{ print -r -- \\$BUFFER >{dir}/line; exit; }}; zle -N report; bindkey ^X report\"
+         zpty -w inner \"zstyle ':completion:*' insert-tab false; print rea''dy\"
+         until [[ $said == *ready* ]]; do zpty -r inner part || exit; said+=$part; done
+         zpty -n -w inner $'{line}\\t\\x18'
+         while zpty -r inner part; do said+=$part; done
+         cat {dir}/line || print -r -- $said"
+    );
+    shell("zsh", &script).trim_end().to_owned()
 }
 
 #[test]
@@ -54,18 +93,52 @@ fn bash_completes_commands_and_targets_also_behind_a_colon() {
     );
     let whole = target(&lab, "client");
     assert!(bash(&["snorkel", "ls", "lab", ":"]).iter().any(|name| whole == format!("lab:{name}")));
+    // `snorkel TARGET` is the short form.
+    assert_eq!(bash(&["snorkel", "lab", ":", &format!("{}/we", lab.name)]), [format!("{}/web", lab.name)]);
+}
+
+#[test]
+fn values_of_options_complete() {
+    let lab = lab(LabSpec::default());
+    assert_eq!(bash(&["snorkel", "exec", "--dns", "h"]), ["host"]);
+    assert_eq!(bash(&["snorkel", "exec", "--dns", "=", "h"]), ["host"]);
+    assert_eq!(bash(&["snorkel", "exec", "-u", "nobo"]), ["nobody"]);
+    assert_eq!(bash(&["snorkel", "exec", "--ns", "net,ut"]), ["net,uts"]);
+    assert_eq!(bash(&["snorkel", "ls", "--engine", "pod"]), ["podman"]);
+    assert_eq!(bash(&["snorkel", "which", "l"]), ["lo"]);
+    assert_eq!(bash(&["snorkel", "lab", "down", &lab.name]), std::slice::from_ref(&lab.name));
+}
+
+#[test]
+fn behind_the_target_the_hosts_commands_complete_and_their_files() {
+    let lab = lab(LabSpec::default());
+    let (name, web) = (format!("{}/web", lab.name), target(&lab, "web"));
+    assert_eq!(bash(&["snorkel", "exec", "lab", ":", &name, "--", "getco"]), ["getconf"]);
+    assert_eq!(bash(&["snorkel", "lab", ":", &name, "getco"]), ["getconf"]);
+    assert_eq!(bash(&["snorkel", "lab", ":", &name, "cat", "/etc/pass"])[0], "/etc/passwd");
+    assert_eq!(fish(&format!("snorkel exec {web} -- getco")), ["getconf"]);
+    assert_eq!(fish(&format!("snorkel {web} cat /etc/hostn")), ["/etc/hostname"]);
+    let line = format!("snorkel exec {web} -- getconf");
+    assert_eq!(zsh(&format!("snorkel exec {web} -- getcon"), true), line);
 }
 
 #[test]
 fn fish_completes_targets() {
     let lab = lab(LabSpec::default());
-    let script = format!("snorkel completions fish | source; complete -C 'snorkel exec lab:{}/we'", lab.name);
-    assert!(shell("fish", &script).contains(&target(&lab, "web")));
+    for before in ["exec ", "", "ls -a "] {
+        let found = fish(&format!("snorkel {before}lab:{}/we", lab.name));
+        assert_eq!(found, [target(&lab, "web")], "{before}");
+    }
 }
 
 #[test]
-fn zsh_takes_the_script() {
-    // -D: without it compinit writes a dump of what it found, to whatever path it is told.
-    let script = "autoload -Uz compinit && compinit -u -D; source <(snorkel completions zsh); whence -w _clap_dynamic_completer_snorkel";
-    assert!(shell("zsh", script).contains("function"));
+fn zsh_completes_targets() {
+    let lab = lab(LabSpec::default());
+    for sourced in [true, false] {
+        for before in ["exec", "ls -a"] {
+            let line = format!("snorkel {before} {}", target(&lab, "web"));
+            let done = zsh(line.strip_suffix('b').unwrap_or(&line), sourced);
+            assert_eq!(done.replace('\\', ""), line, "sourced: {sourced}");
+        }
+    }
 }

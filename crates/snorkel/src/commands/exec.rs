@@ -14,7 +14,7 @@ use snorkel_netns::enter::{Dns, Kind, PrivateMounts, enter};
 use snorkel_topology::locate::{Located, locate_meanwhile};
 
 use crate::cli::Globals;
-use crate::commands::{completions, each, print, warn_all, warn_engines};
+use crate::commands::{complete, each, print, warn_all, warn_engines};
 use crate::entry::plan::{Plan, Wishes, needs_user_namespace, plan};
 use crate::failure::{Failure, Outcome};
 use crate::render::text::printable;
@@ -46,13 +46,13 @@ with it. The status is the command's own; 125: snorkel failed before; 126: not e
 )]
 pub(crate) struct Exec {
     /// Namespaces to join: net, uts, ipc; also pid, with care
-    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "net,uts,ipc")]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "net,uts,ipc", add = complete::kinds())]
     ns: Vec<Kind>,
     /// Whose names: `container`, `engine`, `host`, or name servers by address
-    #[arg(long, value_name = "container|engine|host|IP,...", default_value = "container", value_parser = dns)]
+    #[arg(long, value_name = "container|engine|host|IP,...", default_value = "container", value_parser = dns, add = complete::dns())]
     dns: Dns,
     /// Run as this user: a name, UID:GID, or `me` for who called sudo
-    #[arg(short, long)]
+    #[arg(short, long, add = complete::users())]
     user: Option<String>,
     /// Set a variable
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
@@ -67,7 +67,7 @@ pub(crate) struct Exec {
     #[arg(long)]
     each: bool,
     /// With --each: in each running target with this label; may be repeated
-    #[arg(short, long, value_name = "KEY[=VALUE]", requires = "each")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", requires = "each", add = complete::labels())]
     label: Vec<LabelFilter>,
     /// With --each: one JSON object per target, with its status and output
     #[arg(long, requires = "each")]
@@ -77,7 +77,7 @@ pub(crate) struct Exec {
         value_name = "TARGET [--] CMD",
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        add = completions::targets()
+        add = complete::targets()
     )]
     words: Vec<OsString>,
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use snorkel_lab::{Lab as Running, LabSpec, State};
 
 use crate::cli::Globals;
-use crate::commands::{print, tour};
+use crate::commands::{complete, print, tour};
 use crate::failure::{Failure, Outcome};
 use crate::render::table::{Cell, table};
 
@@ -46,7 +46,7 @@ enum Action {
     /// Take a lab away
     Down {
         /// Its name
-        #[arg(default_value = "lab")]
+        #[arg(default_value = "lab", add = complete::labs())]
         name: String,
     },
     /// Take a newcomer through the whole job

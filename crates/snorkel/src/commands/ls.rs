@@ -7,7 +7,7 @@ use snorkel_engines::{Engine, LabelFilter, SelectError, TargetSpec};
 use snorkel_topology::{Snapshot, Survey, Surveyor};
 
 use crate::cli::Globals;
-use crate::commands::{completions, print, warn_snapshot};
+use crate::commands::{complete, print, warn_snapshot};
 use crate::failure::{Failure, Outcome};
 use crate::render::snapshot::{Shape, is_running, listing};
 use crate::render::text::printable;
@@ -26,7 +26,7 @@ A (shared) link stands with the first target of its namespace. PEER is the link 
 or TARGET/LINK where it is in another namespace. NETNS `host` means that the target has no network of its own.")]
 pub(crate) struct Ls {
     /// Only these
-    #[arg(value_name = "TARGET", add = completions::targets())]
+    #[arg(value_name = "TARGET", add = complete::targets())]
     targets: Vec<TargetSpec>,
     /// Also what does not run
     #[arg(short, long)]
@@ -44,10 +44,10 @@ pub(crate) struct Ls {
     #[arg(long)]
     watch: bool,
     /// Ask only this engine; may be repeated
-    #[arg(short, long, value_name = "ENGINE")]
+    #[arg(short, long, value_name = "ENGINE", add = complete::engines())]
     engine: Vec<Engine>,
     /// Only targets with this label; may be repeated
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", add = complete::labels())]
     label: Vec<LabelFilter>,
 }
 

@@ -1,5 +1,6 @@
 //! One file a command: its arguments, the plan made of them, the run.
 
+pub(crate) mod complete;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod each;

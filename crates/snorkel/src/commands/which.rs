@@ -8,7 +8,7 @@ use snorkel_topology::which::{Finding, Thing, which};
 use snorkel_topology::{SCHEMA, Survey, Surveyor};
 
 use crate::cli::Globals;
-use crate::commands::{print, warn_all, warn_snapshot};
+use crate::commands::{complete, print, warn_all, warn_snapshot};
 use crate::failure::{Failure, Outcome};
 use crate::render::which::finding;
 
@@ -27,7 +27,7 @@ use crate::render::which::finding;
 Status 0 if all were found, 1 if one was not.")]
 pub(crate) struct Which {
     /// A link, ifindex, IP or MAC address, namespace inode, PID, or ADDRESS:PORT
-    #[arg(required = true, value_name = "THING")]
+    #[arg(required = true, value_name = "THING", add = complete::things())]
     things: Vec<String>,
     /// One JSON object with an entry for each THING
     #[arg(long)]

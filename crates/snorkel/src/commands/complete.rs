@@ -1,0 +1,117 @@
+//! What fits where a value is typed: the names of the targets, links, labs and users of the moment.
+//!
+//! Nothing here fails: what cannot be read is not offered.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use clap_complete::engine::{
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, SubcommandCandidates,
+};
+use snorkel_engines::{Container, Engine, Query};
+
+/// Nobody waits longer for a tab key; an engine that is slower is left out.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// The targets that run now.
+pub(crate) fn targets() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let typed = typed.to_string_lossy();
+        let mut names = names();
+        names.retain(|(name, _)| name.starts_with(&*typed));
+        candidates(names)
+    })
+}
+
+/// The same where a command could stand as well: `snorkel TARGET`.
+pub(crate) fn external() -> SubcommandCandidates {
+    SubcommandCandidates::new(|| candidates(names()))
+}
+
+/// The words of engines.
+pub(crate) fn engines() -> ArgValueCandidates {
+    fixed(&Engine::ALL.map(|engine| (engine.word(), "")))
+}
+
+/// The namespaces that can be joined.
+pub(crate) fn kinds() -> ArgValueCandidates {
+    fixed(&[("net", ""), ("uts", "host name"), ("ipc", ""), ("pid", "with care")])
+}
+
+/// Whose names.
+pub(crate) fn dns() -> ArgValueCandidates {
+    fixed(&[
+        ("container", "as the target itself resolves"),
+        ("engine", "the resolv.conf that the engine keeps for it"),
+        ("host", "as the host resolves"),
+    ])
+}
+
+/// Who a command can be run as: `me` and the host's users.
+pub(crate) fn users() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let me = ("me".to_owned(), "who called sudo".to_owned());
+        let users = snorkel_netns::user::all().into_iter().map(|(name, _)| (name, String::new()));
+        candidates(std::iter::once(me).chain(users))
+    })
+}
+
+/// Labels that running containers have.
+pub(crate) fn labels() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let containers = running();
+        let labels = containers.iter().flat_map(|container| &container.labels);
+        let labels: BTreeSet<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+        candidates(labels.into_iter().map(|label| (label, String::new())))
+    })
+}
+
+/// The labs that are up.
+pub(crate) fn labs() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let labs = snorkel_lab::list().unwrap_or_default();
+        candidates(labs.into_iter().map(|lab| (lab.name, format!("{} nodes", lab.nodes.len()))))
+    })
+}
+
+/// What can be asked about and is at hand: the host's links.
+pub(crate) fn things() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let links =
+            snorkel_rtnl::Socket::open().and_then(|mut socket| socket.links(None)).unwrap_or_default();
+        candidates(links.into_iter().map(|link| (link.name, link.kind.unwrap_or_default())))
+    })
+}
+
+fn fixed(words: &[(&'static str, &'static str)]) -> ArgValueCandidates {
+    let words: Vec<(String, String)> =
+        words.iter().map(|(word, help)| ((*word).to_owned(), (*help).to_owned())).collect();
+    ArgValueCandidates::new(move || candidates(words.clone()))
+}
+
+/// The containers that can be entered now.
+fn running() -> Vec<Container> {
+    let answer = snorkel_engines::list(&Query { timeout: PATIENCE, ..Query::default() });
+    answer.containers.into_iter().filter(Container::is_up).collect()
+}
+
+/// What can be typed for each target, and what is said beside it: its qualified name, and the plain one as long as it
+/// means just one.
+fn names() -> Vec<(String, String)> {
+    let mut names: Vec<(String, String)> = Vec::new();
+    for container in running() {
+        names.push((container.qualified(), container.status.clone()));
+        names.push((container.short_name(), container.engine.to_string()));
+    }
+    let plain: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
+    names.retain(|(name, _)| plain.iter().filter(|other| *other == name).count() == 1);
+    names
+}
+
+fn candidates(words: impl IntoIterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
+    let candidate = |(word, help): (String, String)| {
+        CompletionCandidate::new(word).help((!help.is_empty()).then(|| help.into()))
+    };
+    words.into_iter().map(candidate).collect()
+}
