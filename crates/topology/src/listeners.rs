@@ -12,9 +12,6 @@ use crate::{Listener, processes};
 const TCP_LISTEN: &str = "0A";
 /// `TCP_CLOSE`, the state of a UDP socket that is connected to nobody.
 const UNCONNECTED: &str = "07";
-/// The tables: file, protocol and the protocol's number (IANA's protocol numbers).
-const TABLES: [(&str, &str, u8); 4] =
-    [("tcp", "tcp", 6), ("tcp6", "tcp", 6), ("udp", "udp", 17), ("udp6", "udp", 17)];
 
 /// A listener and the inode of its socket, by which its process is found.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,19 +24,16 @@ struct Row {
 /// The waiting sockets of a namespace, each with a process that holds it, where `pids` lets that be read.
 pub(crate) fn of(netns: &Netns, pids: &[Pid]) -> Result<Vec<Listener>> {
     let tables = netns.run(|| {
-        TABLES.map(|(file, protocol, number)| {
-            // Without IPv6 there is no table for it.
-            let table = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-            let is_asked = file.ends_with('6') && table.lines().nth(1).is_some();
-            let v6_only = if is_asked { v6_only(file, number) } else { HashSet::new() };
-            (protocol, table, v6_only)
-        })
+        [("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp")]
+            .map(|(file, protocol)| (protocol, fs::read_to_string(format!("/proc/thread-self/net/{file}"))))
     })?;
     let holders = holders(pids);
+    let v6_only = v6_only(netns);
     let mut found = Vec::new();
-    for (protocol, table, v6_only) in tables {
+    for (protocol, table) in tables {
         let state = if protocol == "tcp" { TCP_LISTEN } else { UNCONNECTED };
-        for row in table.lines().filter_map(|line| parse(line, state)) {
+        // Without IPv6 there is no table for it.
+        for row in table.unwrap_or_default().lines().filter_map(|line| parse(line, state)) {
             let pid = holders.get(&row.inode).copied();
             found.push(Listener {
                 protocol: protocol.to_owned(),
@@ -55,12 +49,16 @@ pub(crate) fn of(netns: &Netns, pids: &[Pid]) -> Result<Vec<Listener>> {
     Ok(found)
 }
 
-/// The inodes of the sockets in this table that take no IPv4. The table itself does not tell.
-fn v6_only(file: &str, protocol: u8) -> HashSet<u64> {
-    snorkel_rtnl::v6_only_sockets(protocol).unwrap_or_else(|e| {
-        tracing::info!("which sockets of {file} take IPv4 as well is not known: {e}");
-        HashSet::new()
-    })
+/// The inodes of the sockets that take no IPv4, which the tables do not tell; none where the kernel cannot be asked.
+fn v6_only(netns: &Netns) -> HashSet<u64> {
+    /// Protocol numbers of IANA's.
+    const TCP_AND_UDP: [u8; 2] = [6, 17];
+    let asked = netns.run(|| TCP_AND_UDP.map(snorkel_rtnl::v6_only_sockets));
+    let unknown = |e: &dyn std::error::Error| {
+        tracing::info!("which sockets of {} take IPv4 as well is not known: {e}", netns.inode());
+    };
+    let answers = asked.inspect_err(|e| unknown(e)).into_iter().flatten();
+    answers.flat_map(|answer| answer.inspect_err(|e| unknown(e)).unwrap_or_default()).collect()
 }
 
 /// One line of the table, if it is in this state: `sl local remote st … inode`.
