@@ -117,6 +117,7 @@ impl Fault {
             socket: socket.map(Path::to_owned),
             what: escaped(&self.to_string()),
             remedy: self.remedy(engine),
+            denied: self.is_permission(),
         }
     }
 }
@@ -132,6 +133,9 @@ pub struct Warning {
     pub what: String,
     /// What would help, where that is known.
     pub remedy: Option<String>,
+    /// Whether the kernel refused for want of rights: the engine is there, and may be well.
+    #[serde(default)]
+    pub denied: bool,
 }
 
 impl std::fmt::Display for Warning {

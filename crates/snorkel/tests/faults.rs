@@ -258,12 +258,18 @@ fn sigint_ends_it_at_once_while_an_engine_hangs() {
 
 /// The binary where everybody may execute it, and a run of it as nobody.
 fn as_nobody(dir: &tempfile::TempDir, words: &[&str]) -> Ran {
+    nobody(dir, words).output().unwrap().into()
+}
+
+fn nobody(dir: &tempfile::TempDir, words: &[&str]) -> Command {
     let copy: PathBuf = dir.path().join("snorkel");
     if !copy.exists() {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::copy(SNORKEL, &copy).unwrap();
     }
-    Command::new(copy).args(words).uid(65534).gid(65534).env_remove("SUDO_UID").output().unwrap().into()
+    let mut command = Command::new(copy);
+    command.args(words).uid(65534).gid(65534).env_remove("SUDO_UID");
+    command
 }
 
 #[test]
@@ -285,6 +291,24 @@ fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
     let ran = as_nobody(&dir, &["doctor"]);
     assert!(ran.status == 1 && ran.stdout.contains("MISSING"), "{ran:?}");
     assert_eq!(as_nobody(&dir, &["--version"]).status, 0);
+}
+
+#[test]
+fn doctor_tells_a_socket_that_one_may_not_open_from_an_engine_that_is_gone() {
+    let docker = Fake::new(|_| None);
+    std::fs::set_permissions(docker.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = docker.dir.path().join("docker.sock");
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = nobody(&dir, &["doctor", "--json"]);
+    let ran: Ran = command.env("DOCKER_HOST", docker.host()).output().unwrap().into();
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let subject = format!("docker {}", socket.display());
+    let finding = report["findings"].as_array().unwrap().iter().find(|f| f["subject"] == subject.as_str());
+    let finding = finding.unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!(finding["verdict"], "degraded", "{finding:#}");
+    let remedy = finding["remedy"].as_str().unwrap();
+    assert!(remedy.contains("run as root") && !remedy.contains("systemctl"), "{finding:#}");
 }
 
 #[test]

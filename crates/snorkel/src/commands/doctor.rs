@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use snorkel_engines::{Endpoint, Endpoints, Query};
+use snorkel_engines::{Endpoint, Endpoints, Query, Warning};
 
 use crate::cli::Globals;
 use crate::commands::print;
@@ -83,10 +83,10 @@ fn asked(query: &Query) -> Vec<Asked> {
 }
 
 /// What came of asking just these places.
-fn heard(query: &Query, endpoints: Endpoints) -> Result<Option<String>, String> {
+fn heard(query: &Query, endpoints: Endpoints) -> Result<Option<String>, Warning> {
     let answer = snorkel_engines::list(&Query { endpoints, ..query.clone() });
-    match answer.warnings.first() {
-        Some(warning) => Err(warning.what.clone()),
+    match answer.warnings.into_iter().next() {
+        Some(warning) => Err(warning),
         None => Ok(Some(format!("answers; {} containers", answer.containers.len()))),
     }
 }

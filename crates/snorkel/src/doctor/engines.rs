@@ -1,5 +1,7 @@
 //! What was heard from the engines' sockets, as findings. Nothing is asked here.
 
+use snorkel_engines::Warning;
+
 use super::{Finding, Group, Verdict};
 
 /// An engine that listens on a socket, or is looked for in a directory.
@@ -21,26 +23,22 @@ pub(crate) struct Asked {
     /// The path of the socket, or what else was asked.
     pub(crate) socket: String,
     /// The version or what else it said, one line; `None` if there is no such socket; or why it did not answer.
-    pub(crate) answer: Result<Option<String>, String>,
+    pub(crate) answer: Result<Option<String>, Warning>,
 }
 
 impl Engine {
-    /// The id, the name, and what to do when it does not answer.
+    /// The id, the name, and what to do when it does not answer and the fault itself says no better.
     fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Engine::Docker => (
-                "engine-docker",
-                "docker",
-                "systemctl status docker; elsewhere: set DOCKER_HOST; not yours: run as root or join group docker",
-            ),
+            Engine::Docker => {
+                ("engine-docker", "docker", "systemctl status docker; elsewhere: set DOCKER_HOST")
+            }
             Engine::Podman => (
                 "engine-podman",
                 "podman",
                 "systemctl enable --now podman.socket (rootless: with --user); elsewhere: set CONTAINER_HOST",
             ),
-            Engine::Containerd => {
-                ("engine-containerd", "containerd", "systemctl status containerd; its socket is root's")
-            }
+            Engine::Containerd => ("engine-containerd", "containerd", "systemctl status containerd"),
             Engine::Cri => (
                 "engine-cri",
                 "cri",
@@ -54,11 +52,13 @@ impl Engine {
 
 /// The finding for one socket.
 pub(super) fn finding(asked: &Asked) -> Finding {
-    let (id, name, remedy) = asked.engine.words();
-    let (verdict, found) = match &asked.answer {
-        Ok(Some(version)) => (Verdict::Ok, version.clone()),
-        Ok(None) => (Verdict::Absent, "not here".to_owned()),
-        Err(why) => (Verdict::Missing, why.clone()),
+    let (id, name, usual) = asked.engine.words();
+    let (verdict, found, remedy) = match &asked.answer {
+        Ok(Some(version)) => (Verdict::Ok, version.clone(), None),
+        Ok(None) => (Verdict::Absent, "not here".to_owned(), None),
+        // It is there, and who may ask it gets an answer.
+        Err(fault) if fault.denied => (Verdict::Degraded, fault.what.clone(), fault.remedy.clone()),
+        Err(fault) => (Verdict::Missing, fault.what.clone(), fault.remedy.clone()),
     };
     let fine = verdict == Verdict::Ok;
     Finding {
@@ -69,6 +69,6 @@ pub(super) fn finding(asked: &Asked) -> Finding {
         verdict,
         found,
         lost: if fine { String::new() } else { format!("{name}'s containers have no names here") },
-        remedy: if fine { String::new() } else { remedy.to_owned() },
+        remedy: if fine { String::new() } else { remedy.unwrap_or_else(|| usual.to_owned()) },
     }
 }

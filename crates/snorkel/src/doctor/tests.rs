@@ -115,14 +115,31 @@ fn the_json_has_its_documented_shape() {
 }
 
 #[test]
-fn an_engine_is_ok_absent_or_missing() {
-    let verdict = |answer| {
-        engines::finding(&Asked { engine: Engine::Podman, socket: "/run/podman/podman.sock".into(), answer })
-            .verdict
+fn an_engine_is_ok_absent_degraded_or_missing_with_the_remedy_of_its_fault() {
+    let of = |answer| {
+        let finding =
+            engines::finding(&Asked { engine: Engine::Cri, socket: "/run/crio/crio.sock".into(), answer });
+        (finding.verdict, finding.remedy)
     };
-    assert_eq!(verdict(Ok(Some("5.0".into()))), Verdict::Ok);
-    assert_eq!(verdict(Ok(None)), Verdict::Absent);
-    assert_eq!(verdict(Err("no answer within 2 s".into())), Verdict::Missing);
+    let fault = |what: &str, remedy: Option<&str>, denied| {
+        let (engine, socket) = (snorkel_engines::Engine::Cri, None);
+        Err(snorkel_engines::Warning {
+            engine,
+            socket,
+            what: what.into(),
+            remedy: remedy.map(Into::into),
+            denied,
+        })
+    };
+    assert_eq!(of(Ok(Some("1.34".into()))), (Verdict::Ok, String::new()));
+    assert_eq!(of(Ok(None)).0, Verdict::Absent);
+    let denied = fault("permission denied", Some("run as root"), true);
+    assert_eq!(of(denied), (Verdict::Degraded, "run as root".into()));
+    let late = fault("did not answer within 2 s", Some("give it longer"), false);
+    assert_eq!(of(late), (Verdict::Missing, "give it longer".into()));
+    let broken = of(fault("the answer broke off", None, false));
+    assert_eq!(broken.0, Verdict::Missing);
+    assert!(broken.1.contains("systemctl status"), "{broken:?}");
 }
 
 #[test]
