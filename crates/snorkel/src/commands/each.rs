@@ -36,6 +36,7 @@ pub(crate) struct Options {
 /// One target's result.
 #[derive(Serialize)]
 struct Done<'a> {
+    schema: u32,
     target: &'a str,
     status: u8,
     stdout: String,
@@ -195,7 +196,13 @@ fn collect(mut job: Command, target: &str, output: &Mutex<()>) -> io::Result<u8>
     let done = child.wait_with_output()?;
     let status = code(done.status);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let done = Done { target, status, stdout: text(&done.stdout), stderr: text(&done.stderr) };
+    let done = Done {
+        schema: snorkel_topology::SCHEMA,
+        target,
+        status,
+        stdout: text(&done.stdout),
+        stderr: text(&done.stderr),
+    };
     let line = serde_json::to_string(&done).map_err(io::Error::from)?;
     let _turn = output.lock();
     let mut stdout = io::stdout().lock();

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use snorkel_lab::{Lab as Running, LabSpec, State};
+use snorkel_topology::SCHEMA;
 
 use crate::cli::Globals;
 use crate::commands::{complete, print, tour};
@@ -53,6 +55,13 @@ enum Action {
     Tour,
 }
 
+/// The JSON form of `lab ls`.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    labs: &'a [Running],
+}
+
 impl Lab {
     /// Does what was asked with the lab.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
@@ -69,7 +78,7 @@ impl Lab {
             Action::Ls { json } => {
                 let labs = snorkel_lab::list().map_err(hinted)?;
                 let text = if json {
-                    format!("{}\n", serde_json::to_string_pretty(&labs)?)
+                    format!("{}\n", serde_json::to_string_pretty(&Report { schema: SCHEMA, labs: &labs })?)
                 } else {
                     listing(&labs, globals)
                 };
