@@ -9,7 +9,8 @@ use snorkel_topology::{Snapshot, Survey, Surveyor};
 use crate::cli::Globals;
 use crate::commands::{complete, print, warn_snapshot};
 use crate::failure::{Failure, Outcome};
-use crate::render::snapshot::{Shape, is_running, listing};
+use crate::render::screen::{Size, picture};
+use crate::render::snapshot::{Shape, is_running, listing, unread};
 use crate::render::text::printable;
 
 /// List targets and where each is plugged in: one row a link, grouped by network namespace
@@ -64,6 +65,7 @@ impl Ls {
         }
         let mut snapshot = surveyor.take()?;
         self.narrow(&mut snapshot)?;
+        snapshot.warnings.extend(unread(&snapshot));
         warn_snapshot(&snapshot);
         print(&self.render(&snapshot, globals)?)?;
         Ok(ExitCode::SUCCESS)
@@ -110,10 +112,13 @@ impl Ls {
         if self.json {
             return Ok(format!("{}\n", serde_json::to_string(&snapshot)?));
         }
+        snapshot.warnings.extend(unread(&snapshot));
         let table = self.render(&snapshot, globals)?;
         let warnings: String =
             snapshot.warnings.iter().map(|line| format!("warning: {}\n", printable(line))).collect();
-        // Home, draw, clear what is left of the last picture: no flicker (ECMA-48 CUP, ED).
-        Ok(if terminal { format!("\x1b[H\x1b[2J{table}{warnings}") } else { format!("{table}\n") })
+        Ok(match Size::of_stdout().filter(|_| terminal) {
+            Some(size) => picture(&format!("{table}{warnings}"), size),
+            None => format!("{table}\n"),
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! What is printed, made of the same values that `--json` prints.
 
+pub(crate) mod screen;
 pub(crate) mod snapshot;
 pub(crate) mod style;
 pub(crate) mod table;

@@ -1,6 +1,6 @@
 //! The listing: one row a link, the targets that share a namespace one below the other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use snorkel_engines::State;
 use snorkel_netns::NetnsId;
@@ -58,6 +58,21 @@ pub(crate) fn is_running(target: &Target) -> bool {
     matches!(target.container.state, State::Running | State::Paused)
 }
 
+/// Why links are not known, where the table has a `?`: each reason once.
+pub(crate) fn unread(snapshot: &Snapshot) -> Vec<String> {
+    let mut reasons: BTreeMap<&str, Vec<NetnsId>> = BTreeMap::new();
+    for namespace in &snapshot.namespaces {
+        if let Some(error) = &namespace.error {
+            reasons.entry(error).or_default().push(namespace.id);
+        }
+    }
+    let line = |(error, ids): (&str, Vec<NetnsId>)| match ids[..] {
+        [id] => format!("the links of {id} are not known: {error}"),
+        _ => format!("the links of {} network namespaces are not known: {error}", ids.len()),
+    };
+    reasons.into_iter().map(line).collect()
+}
+
 fn rows_of(target: &Target, namespace: Option<&Namespace>, place: usize, shape: Shape) -> Vec<Vec<Cell>> {
     let container = &target.container;
     let netns = match (namespace, target.host) {
@@ -90,8 +105,8 @@ fn rows_of(target: &Target, namespace: Option<&Namespace>, place: usize, shape: 
         vec![with([link, dash(), dash(), dash(), state], [dash(), dash(), dash()], true)]
     };
     let Some(namespace) = namespace.filter(|_| !target.host) else { return alone(dash()) };
-    if let Some(error) = &namespace.error {
-        return alone(Cell::new(format!("? {error}")).tone(Tone::Bad));
+    if namespace.error.is_some() {
+        return alone(Cell::new("?").tone(Tone::Bad));
     }
     if place > 0 {
         return alone(Cell::new("(shared)").tone(Tone::Faint));
@@ -167,5 +182,56 @@ fn state_without_link(target: &Target) -> Cell {
         State::Running => Cell::new("running").tone(Tone::Good),
         State::Paused => Cell::new("paused").tone(Tone::Doubtful),
         _ => Cell::new(&target.container.status).tone(Tone::Faint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snorkel_engines::{Container, Engine};
+
+    use super::*;
+
+    /// A snapshot of processes in namespaces whose links could not be read.
+    fn refused(inodes: &[u64]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for inode in inodes {
+            let id = NetnsId { inode: *inode, cookie: 1 };
+            let container =
+                Container { state: State::Running, ..Container::new(Engine::Pid, inode.to_string()) };
+            snapshot.targets.push(Target {
+                name: container.qualified(),
+                host: false,
+                netns: Some(id),
+                container,
+            });
+            snapshot.namespaces.push(Namespace {
+                id,
+                host: false,
+                paths: Vec::new(),
+                pid: None,
+                links: Vec::new(),
+                listeners: Vec::new(),
+                error: Some("cannot read the links: a long reason".into()),
+            });
+        }
+        snapshot
+    }
+
+    #[test]
+    fn links_that_are_not_known_are_a_question_mark_and_the_reason_stands_once() {
+        let snapshot = refused(&[4026532001, 4026532002]);
+        let table = listing(&snapshot, Shape::default(), Style::PLAIN);
+        assert!(!table.contains("reason"), "{table}");
+        let rows: Vec<Vec<&str>> =
+            table.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
+        assert_eq!(rows.iter().map(|row| row[4]).collect::<Vec<_>>(), ["?", "?"], "{table}");
+        assert_eq!(
+            unread(&snapshot),
+            ["the links of 2 network namespaces are not known: cannot read the links: a long reason"]
+        );
+        assert_eq!(
+            unread(&refused(&[7])),
+            ["the links of net:[7] are not known: cannot read the links: a long reason"]
+        );
     }
 }
