@@ -15,14 +15,6 @@ pub enum Error {
     /// No process has this PID (any more).
     #[error("process {0} is gone")]
     Gone(Pid),
-    /// The PID belongs to another process now than the one that was looked up.
-    #[error("process {pid} is not the one that was looked up: {why}")]
-    Recycled {
-        /// The PID in question.
-        pid: Pid,
-        /// What shows it.
-        why: String,
-    },
     /// The path names something that is not a network namespace.
     #[error("{path} is not a network namespace: {why}")]
     NotANetns {

@@ -72,7 +72,8 @@ fn peer_by_hand(machine: &Machine, pid: i32) -> String {
 fn docker_podman_and_containerd_side_by_side() {
     let machine = Machine::shared();
     let (docker, podman, containerd) = (machine.docker(), machine.podman(), machine.containerd());
-    docker.run("s-web", &["-l", "app=shop", "-p", "127.0.0.1:18080:80"], Image::Busybox, &[]);
+    let ports = ["-p", "127.0.0.1:18080:80", "-p", "18081:81"];
+    docker.run("s-web", &[&["-l", "app=shop"][..], &ports].concat(), Image::Busybox, &[]);
     docker.run("s-bare", &[], Image::Bare, &["/echo", "7"]);
     docker.run("s-shared", &["--network", "container:s-web"], Image::Busybox, &[]);
     docker.run("s-host", &["--network", "host"], Image::Busybox, &[]);
@@ -123,6 +124,16 @@ fn docker_podman_and_containerd_side_by_side() {
     // The published port leads to its container.
     let found = good(machine, &["which", "127.0.0.1:18080"]);
     assert!(found.contains("docker:s-web publishes 80/tcp"), "{found}");
+    // That is one answer, with the proxy in it that docker runs for each family.
+    let things = ["127.0.0.1:18080", "127.0.0.1:18081", "0.0.0.0:18081", "[::1]:18081", "*:18081"];
+    let found = json(machine, &[&["which", "--json"][..], &things].concat());
+    for thing in found["things"].as_array().expect("there is an answer for each") {
+        let answers = thing["found"].as_array().expect("something was found");
+        assert_eq!(answers.len(), 1, "{thing:#}");
+        assert_eq!(answers[0]["targets"], serde_json::json!(["docker:s-web"]), "{thing:#}");
+        let note = answers[0]["note"].as_str().expect("it says what is published");
+        assert!(note.contains("held by docker-proxy (process "), "{thing:#}");
+    }
 
     // Stopped, unknown, ambiguous, nearly right.
     let ran = on(machine, &["exec", "s-gone", "--", "true"]);
@@ -206,12 +217,16 @@ fn a_container_that_ends_and_starts_again_is_found_by_its_new_process() {
     let machine = Machine::shared();
     let docker = machine.docker();
     docker.run("r-one", &[], Image::Busybox, &[]);
-    let first = good(machine, &["exec", "r-one", "--", "readlink", "/proc/self/ns/net"]);
+    // By its PID: the namespace of a container that starts again may well have the number of the one before.
+    let seen = || target(&json(machine, &["ls", "--json", "r-one"]), "docker:r-one")["pid"].clone();
+    let first = seen();
+    assert_eq!(first, docker.pid("r-one"));
     docker.cli(&["restart", "-t", "0", "r-one"]);
-    let pid = docker.pid("r-one").to_string();
-    let second = good(machine, &["exec", "r-one", "--", "readlink", "/proc/self/ns/net"]);
-    assert_eq!(second, machine.run("readlink", [format!("/proc/{pid}/ns/net")]) + "\n");
-    let _ = first;
+    let pid = docker.pid("r-one");
+    assert_ne!(first, pid, "the container did not start again");
+    assert_eq!(seen(), pid);
+    let entered = good(machine, &["exec", "r-one", "--", "readlink", "/proc/self/ns/net"]);
+    assert_eq!(entered, machine.run("readlink", [format!("/proc/{pid}/ns/net")]) + "\n");
     docker.cli(&["pause", "r-one"]);
     assert!(good(machine, &["ls", "r-one"]).contains("paused"));
     assert_eq!(good(machine, &["exec", "r-one", "--", "true"]), "");
