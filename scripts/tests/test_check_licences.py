@@ -13,6 +13,16 @@ loader.exec_module(check)
 ALLOWED = ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0", "Zlib"]
 
 
+class Workspaces(unittest.TestCase):
+    def test_every_workspace_is_looked_at(self):
+        root = check.ROOT
+        manifests = [path for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/Cargo.toml")]
+        manifests = [path for path in manifests if "target" not in path.relative_to(root).parts]
+        own = [path for path in manifests if "[workspace]" in path.read_text().splitlines()]
+        found = ["Cargo.toml", *(str(path.relative_to(root)) for path in own)]
+        self.assertEqual(sorted(check.WORKSPACES), sorted(found))
+
+
 class Expressions(unittest.TestCase):
     def accepted(self, text):
         self.assertEqual(check.refused(text, ALLOWED), [], text)
