@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use common::{Ran, SNORKEL, lab, run, snorkel, target};
+use common::{LONGEST, Limit, Ran, SNORKEL, lab, run, snorkel, target};
 use snorkel_lab::LabSpec;
 
 /// The id that the fake engine's container has.
@@ -249,7 +249,8 @@ fn sigint_ends_it_at_once_while_an_engine_hangs() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        was_asked.recv().unwrap();
+        let _limit = Limit::on(&child);
+        was_asked.recv_timeout(LONGEST).expect("the engine is asked");
         // SAFETY: signals a child of this test that has not been reaped.
         unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGINT), "{words:?}");
@@ -316,7 +317,8 @@ fn mistakes_on_the_command_line_are_answered_with_what_to_type() {
     for (words, status, word) in [
         (&["lss"][..], 125, "snorkel ls"),
         (&["ls", "--engine", "dokcer"], 2, "docker"),
-        (&["which"], 2, "THING"),
+        (&["which"], 2, "snorkel: the following required arguments"),
+        (&["which", "--jsn", "lo"], 2, "snorkel: unexpected argument"),
         (&["--timeout", "soon", "ls"], 2, "timeout"),
         (&["exec", "--ns", "mnt", "x", "--", "y"], 125, "host's tools"),
         (&["exec", "--each", "x"], 125, "needs a command"),
@@ -327,6 +329,8 @@ fn mistakes_on_the_command_line_are_answered_with_what_to_type() {
         let ran = run(words);
         assert_eq!(ran.status, status, "{words:?}: {ran:?}");
         assert!(ran.stderr.contains(word) && !ran.stderr.contains("panic"), "{words:?}: {ran:?}");
+        // Whoever finds the mistake, it is told alike.
+        assert!(ran.stderr.starts_with("snorkel: "), "{words:?}: {ran:?}");
     }
 }
 

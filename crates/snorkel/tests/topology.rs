@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{Host, good, lab, run, snorkel, target};
+use common::{Host, Limit, good, lab, run, snorkel, target};
 use serde_json::Value;
 use snorkel_lab::{Kind, LabSpec, NodeSpec, Scoped};
 
@@ -237,6 +237,7 @@ fn a_watch_shows_what_comes_and_goes_and_ends_with_its_reader() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let _limit = Limit::on(&child);
     let mut looks = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut until = |wanted: &dyn Fn(&str) -> bool| {
         looks.by_ref().map(|line| line.unwrap()).find(|line| wanted(line)).expect("the watch goes on")

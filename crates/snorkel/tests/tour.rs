@@ -7,13 +7,14 @@ mod common;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use common::SNORKEL;
+use common::{Limit, SNORKEL};
 use snorkel_testbed::Machine;
 
 #[test]
 fn what_others_do_meanwhile_is_not_the_tours() {
     let machine = Machine::new();
     let mut tour = machine.command(SNORKEL).args(["lab", "tour"]).stdout(Stdio::piped()).spawn().unwrap();
+    let _limit = Limit::on(&tour);
     let mut said = String::new();
     let mut lines = BufReader::new(tour.stdout.take().unwrap());
     // The lab is up: now a container comes that has nothing to do with it, with a link on the host, and stays.

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use snorkel_lab::{LabSpec, Scoped};
 
 pub(crate) const SNORKEL: &str = env!("CARGO_BIN_EXE_snorkel");
@@ -36,6 +39,27 @@ impl From<Output> for Ran {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             status: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
         }
+    }
+}
+
+/// Nothing that a test waits for takes this long, on any machine: what is not there by then will not come.
+pub(crate) const LONGEST: Duration = Duration::from_secs(120);
+
+/// Kills a child that outlives [`LONGEST`], so that a test that waits for it fails and does not hang; until dropped.
+pub(crate) struct Limit(#[expect(dead_code, reason = "its end is the sign")] Sender<()>);
+
+impl Limit {
+    #[track_caller]
+    pub(crate) fn on(child: &Child) -> Limit {
+        let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has a PID");
+        let child = pidfd_open(pid, PidfdFlags::empty()).expect("the child can be opened");
+        let (alive, end) = mpsc::channel();
+        std::thread::spawn(move || {
+            if end.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+                let _ = pidfd_send_signal(&child, Signal::KILL);
+            }
+        });
+        Limit(alive)
     }
 }
 
