@@ -35,7 +35,7 @@ _snorkel() {
         if ((i == COMP_CWORD)); then index=$((${#joined[@]} - 1)); fi
     done
     local at
-    at=$(SNORKEL_COMPLETE=where-the-command-begins snorkel "$index" "${joined[@]}")
+    at=$(SNORKEL_COMPLETE=where-the-command-begins snorkel "$index" "${joined[@]}" 2>/dev/null)
     if [[ -n $at ]]; then
         at=${starts[at]}
         if declare -F _comp_command_offset >/dev/null; then
