@@ -315,3 +315,71 @@ fn an_output_that_cannot_be_written_is_an_error_and_not_a_panic() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(said.contains("No space left") && !said.contains("panic"), "{said}");
 }
+
+/// A process whose /etc is a FUSE file system that nobody serves; it ends when it is dropped.
+fn with_a_stalling_etc() -> Bystander {
+    let script = "exec 9<>/dev/fuse && \
+        mount -i -n -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0,allow_other stalls /etc && \
+        echo ready && read -r line";
+    let mut child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n", "a FUSE file system can be mounted; this needs root and /dev/fuse");
+    Bystander(child)
+}
+
+/// The processes with this variable in their environment.
+fn with_variable(variable: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environ.split(|b| *b == 0).any(|word| word == variable.as_bytes()) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+/// Waits for what must come, and fails where it does not come for long.
+#[track_caller]
+fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !happened() {
+        assert!(std::time::Instant::now() < deadline, "{what}: it did not come");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_file_system_that_stalls_holds_up_neither_the_command_nor_who_reads_its_output() {
+    let stalling = with_a_stalling_etc();
+    let mark = format!("MARK=stall-{}", stalling.0.id());
+    let pid = format!("pid:{}", stalling.0.id());
+    let mut child = snorkel(["exec", &pid, "--", "echo", "hi"])
+        .env("MARK", &mark[5..])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    // One was sent to look, found nobody there, and nobody was sent after it.
+    let left = with_variable(&mark);
+    assert!(left.len() <= 1, "{left:?}");
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut out, mut err) = (String::new(), String::new());
+        stdout.read_to_string(&mut out).unwrap();
+        stderr.read_to_string(&mut err).unwrap();
+        done.send((out, err)).unwrap();
+    });
+    let (out, err) = ended.recv_timeout(std::time::Duration::from_secs(30)).expect("the output ends");
+    assert_eq!(out, "hi\n");
+    assert!(err.contains("/etc/resolv.conf") && err.contains("gave no answer"), "{err}");
+    wait_until("the one that was sent to look ends", || with_variable(&mark).is_empty());
+}
