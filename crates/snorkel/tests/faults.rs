@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use common::{Ran, SNORKEL, lab, run, snorkel, target};
+use common::{Ran, SNORKEL, lab, run, snorkel, target, wait_until, with_variable};
 use snorkel_lab::LabSpec;
 
 /// The id that the fake engine's container has.
@@ -333,28 +333,6 @@ fn with_a_stalling_etc() -> Bystander {
     Bystander(child)
 }
 
-/// The processes with this variable in their environment.
-fn with_variable(variable: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environ.split(|b| *b == 0).any(|word| word == variable.as_bytes()) {
-            found.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    found
-}
-
-/// Waits for what must come, and fails where it does not come for long.
-#[track_caller]
-fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !happened() {
-        assert!(std::time::Instant::now() < deadline, "{what}: it did not come");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn a_file_system_that_stalls_holds_up_neither_the_command_nor_who_reads_its_output() {
     let stalling = with_a_stalling_etc();
@@ -382,4 +360,17 @@ fn a_file_system_that_stalls_holds_up_neither_the_command_nor_who_reads_its_outp
     assert_eq!(out, "hi\n");
     assert!(err.contains("/etc/resolv.conf") && err.contains("gave no answer"), "{err}");
     wait_until("the one that was sent to look ends", || with_variable(&mark).is_empty());
+}
+
+#[test]
+fn each_waits_as_long_for_an_engine_as_it_is_told_and_asks_once() {
+    let process = Bystander::new();
+    let pid = process.0.id();
+    let docker = docker_with(move |time| {
+        // As a busy engine does; the time-out is what is tested.
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        if time < 2 { pid } else { 0 }
+    });
+    let ran = docker.run(&["--timeout", "20s", "exec", "--each", "docker:web", "--", "echo", "entered"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "docker:web | entered\n"), "{ran:?}");
 }

@@ -6,11 +6,12 @@
 //!
 //! The private mounts are the one step that may have been taken before there was a plan: it is the same for all.
 
+mod child;
 mod command;
 mod cover;
 mod guest;
-
 mod names;
+mod signals;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -23,9 +24,11 @@ use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
 };
 
+pub use child::{Spawned, Tie, spawn};
 pub use cover::{Covered, EtcFile, PrivateMounts};
 pub use guest::{Guest, Refused};
 pub use names::{Dns, Names, Rejected, nsswitch_of_host};
+pub use signals::{Signal, Signals, die_of};
 
 use crate::user::{self, User};
 use crate::{Error, Netns, Process, Result, caps};
@@ -207,10 +210,12 @@ pub fn shell_word(word: &str) -> String {
 
 /// Takes the steps in order. Returns only if one of them fails; a warning that does not stop it goes to `warn`.
 ///
-/// `ahead` is what came of [`PrivateMounts::make`] if it was tried already; it counts when it is that step's turn.
+/// `ahead` is what came of [`PrivateMounts::make`] if it was tried already; it counts when it is that step's turn. The
+/// command is killed when the one ends to whom it is tied.
 pub fn enter(
     steps: Vec<Step>,
     mut ahead: Option<Result<PrivateMounts>>,
+    mut tie: Option<Tie>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Infallible> {
     let cwd = std::env::current_dir().ok();
@@ -245,11 +250,16 @@ pub fn enter(
                     stay_in(cwd.as_deref());
                 }
             },
-            Step::Fork => fork_and_wait()?,
+            Step::Fork => {
+                tie = Some(child::fork_and_wait()?);
+                cover::proc()?;
+            }
             Step::Directory(path) => rustix::process::chdir(&path)
                 .map_err(|e| Error::os(format!("change to {}", path.display()), e))?,
             Step::Become(user, keep) => user::become_user(&user, &keep)?,
             Step::Exec { command, env } => {
+                // Becoming another user has undone it.
+                tie.iter().for_each(Tie::fasten);
                 command::restore_signals();
                 return Err(command::exec(&command, &env));
             }
@@ -300,36 +310,6 @@ fn join_one_by_one(process: &Process, kinds: &[Kind]) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// The parent waits for the child and ends as it does; the child goes on.
-fn fork_and_wait() -> Result<()> {
-    // SAFETY: the process has no other threads by now (the engines' are gone), and the child goes on as the program.
-    match unsafe { libc::fork() } {
-        -1 => Err(Error::os("fork into the process namespace", std::io::Error::last_os_error())),
-        0 => {
-            // SAFETY: takes numbers only: the child shall not outlive the one who waits for it.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
-            cover::proc()
-        }
-        child => {
-            for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
-                // SAFETY: SIG_IGN runs no code. The terminal signals the whole group: the child decides.
-                unsafe { libc::signal(signal, libc::SIG_IGN) };
-            }
-            let mut status = 0;
-            // SAFETY: waits for our own child and writes one int.
-            while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0
-                && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
-            {}
-            let code = if libc::WIFSIGNALED(status) {
-                128 + libc::WTERMSIG(status)
-            } else {
-                libc::WEXITSTATUS(status)
-            };
-            std::process::exit(code)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{invoker, shell};
 use crate::failure::Failure;
 
 /// What the user wants of an entry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wishes {
     /// Namespaces to join.
     pub(crate) kinds: Vec<Kind>,
@@ -26,8 +26,8 @@ pub(crate) struct Wishes {
     pub(crate) dns: Dns,
     /// `USER`, `UID[:GID]` or `me`.
     pub(crate) user: Option<String>,
-    /// Variables to set.
-    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Variables to set; without a value: as the caller has it, or not at all.
+    pub(crate) env: Vec<(OsString, Option<OsString>)>,
     /// Working directory.
     pub(crate) workdir: Option<PathBuf>,
     /// The command; empty for the shell.
@@ -78,7 +78,12 @@ pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
     } else {
         wishes.command
     };
-    wishes.env.into_iter().for_each(|(key, value)| set(&mut env, key, value));
+    for (key, value) in wishes.env {
+        match value {
+            Some(value) => set(&mut env, key, value),
+            None => env.retain(|(other, _)| *other != key),
+        }
+    }
 
     let nsenter = nsenter(&located, &kinds, &command);
     let subject = match located.place {
