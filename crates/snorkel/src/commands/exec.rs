@@ -51,7 +51,7 @@ pub(crate) struct Exec {
     /// Whose names: `container`, `engine`, `host`, or name servers by address
     #[arg(long, value_name = "container|engine|host|IP,...", default_value = "container", value_parser = dns)]
     dns: Dns,
-    /// Run as this user: a name, UID:GID, or `me` for who called sudo
+    /// Run as this user: a name or UID, with :GROUP or not, or `me` for who called sudo
     #[arg(short, long)]
     user: Option<String>,
     /// Set a variable; without a value, to the one that it has here
