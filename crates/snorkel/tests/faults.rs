@@ -274,6 +274,7 @@ fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
     let ran = as_nobody(&dir, &["exec", &format!("pid:{pid}"), "--", "true"]);
     assert_eq!(ran.status, 125, "{ran:?}");
     assert!(ran.stderr.contains("CAP_SYS_ADMIN") && ran.stderr.contains("sudo"), "{ran:?}");
+    assert!(ran.stderr.starts_with("snorkel: cannot ") && !ran.stderr.contains("warning"), "{ran:?}");
     let ran = as_nobody(&dir, &["ls", "--wide"]);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(ran.stderr.contains("CAP_SYS_PTRACE"), "{ran:?}");
@@ -303,6 +304,7 @@ fn mistakes_on_the_command_line_are_answered_with_what_to_type() {
         let ran = run(words);
         assert_eq!(ran.status, status, "{words:?}: {ran:?}");
         assert!(ran.stderr.contains(word) && !ran.stderr.contains("panic"), "{words:?}: {ran:?}");
+        assert!(ran.stderr.starts_with("snorkel: "), "{words:?}: {ran:?}");
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Shell {
 
 /// bash reads this in the place of ~/.bashrc (bash(1), `--rcfile`). A prompt variable is expanded once, and the result
 /// is not expanded again (`promptvars`). What the shell starts has no use for the descriptor.
-const BASHRC: &str = "exec FD<&-
+const BASHRC: &str = "exec @FD@<&-
 [ -f /etc/bash.bashrc ] && . /etc/bash.bashrc
 [ -f ~/.bashrc ] && . ~/.bashrc
 PS1='(${SNORKEL_TARGET}) '\"$PS1\"
@@ -32,7 +32,8 @@ PS1='(${SNORKEL_TARGET}) '\"$PS1\"
 /// zsh reads its start-up files from ZDOTDIR (zsh(1), STARTUP/SHUTDOWN FILES).
 const ZSHENV: &str = "[ -f ~/.zshenv ] && . ~/.zshenv
 ";
-const ZSHRC: &str = "ZDOTDIR=${SNORKEL_ZDOTDIR:-$HOME}
+const ZSHRC: &str = "SNORKEL_FD=@FD@; exec {SNORKEL_FD}<&-; unset SNORKEL_FD
+ZDOTDIR=${SNORKEL_ZDOTDIR:-$HOME}
 [ -f \"$ZDOTDIR/.zshrc\" ] && . \"$ZDOTDIR/.zshrc\"
 setopt prompt_subst
 PROMPT='(${SNORKEL_TARGET//\\%/%%}) '\"$PROMPT\"
@@ -47,7 +48,7 @@ functions -q __snorkel_prompt; and __snorkel_prompt; end";
 pub(crate) fn shell(path: &OsStr, target: &str, fd: i32) -> Shell {
     let file = |name: &str, content: &str| EtcFile {
         path: name.into(),
-        content: content.replace("FD", &fd.to_string()).into_bytes(),
+        content: content.replace("@FD@", &fd.to_string()).into_bytes(),
     };
     let dir = format!("/proc/self/fd/{fd}");
     let name = Path::new(path).file_name().unwrap_or(path).to_string_lossy().into_owned();
