@@ -275,6 +275,17 @@ mod tests {
         }
 
         #[test]
+        fn whatever_a_container_says_only_files_and_dns_are_asked(said in "([a-z]{1,9}|files|dns|resolve|[\\[\\]!= \t#])*") {
+            let out = text(nsswitch(b"", Some(format!("hosts:{said}\n").as_bytes())));
+            let mut services = out.strip_prefix("hosts: ").unwrap().trim_end().to_owned();
+            while let Some((before, rest)) = services.split_once('[') {
+                let (_, after) = rest.split_once(']').unwrap();
+                services = format!("{before}{after}");
+            }
+            prop_assert!(services.split_whitespace().all(|word| word == "files" || word == "dns"), "{}", out);
+        }
+
+        #[test]
         fn there_is_always_exactly_one_line_for_hosts(host: Vec<u8>, container: Vec<u8>) {
             let out = nsswitch(&host, Some(&container));
             prop_assert_eq!(out.split(|&b| b == b'\n').filter(|l| database(l) == Some(b"hosts")).count(), 1);
