@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
-use common::{Host, good, lab, run, snorkel, target};
+use common::{Host, Ran, good, lab, run, snorkel, target};
 use snorkel_lab::{Kind, LabSpec, NodeSpec, ResolvConf};
 
 fn with_resolv_conf(what: ResolvConf) -> LabSpec {
@@ -240,6 +240,17 @@ fn a_dry_run_shows_the_steps_and_takes_none() {
     }
     let pid = lab.node("web").unwrap().pid.unwrap();
     assert!(out.contains(&format!("nsenter --target={pid} --net --uts --ipc -- touch")), "{out}");
+    // A line that can be typed, also where the plan has a start-up file for the shell.
+    let out: Ran = snorkel(["exec", "--dry-run", &target(&lab, "web")])
+        .env("SHELL", "/bin/bash")
+        .output()
+        .unwrap()
+        .into();
+    assert!(out.stdout.contains("lay the shell's bashrc into a directory of its own"), "{out:?}");
+    assert!(
+        out.stdout.ends_with(&format!("nsenter --target={pid} --net --uts --ipc -- /bin/bash\n")),
+        "{out:?}"
+    );
 }
 
 #[test]

@@ -88,7 +88,9 @@ pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
         }
     }
 
-    let nsenter = nsenter(&located, &kinds, &command);
+    // The shell's start-up file is this plan's own.
+    let typed = if start_up.is_some() { &command[..1] } else { &command[..] };
+    let nsenter = nsenter(&located, &kinds, typed);
     let subject = match located.place {
         Place::Process(process) => Subject::Process(process),
         Place::Netns(netns, path) => Subject::Netns(netns, path),
