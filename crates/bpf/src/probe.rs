@@ -169,10 +169,7 @@ fn kernel_btf() -> Result<Btf, Answer> {
 
 /// Asks inside a network namespace that is made for the question.
 fn in_private(ask: impl FnOnce(&Netns) -> Answer + Send) -> Answer {
-    let unknown = |e: snorkel_netns::Error| {
-        let cause = std::error::Error::source(&e).map(|e| format!(": {e}")).unwrap_or_default();
-        Answer::Unknown(format!("{e}{cause}"))
-    };
+    let unknown = |e| Answer::Unknown(snorkel_netns::chain(&e));
     match Netns::private() {
         Ok(netns) => netns.run(|| ask(&netns)).unwrap_or_else(unknown),
         Err(e) => unknown(e),

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
+use snorkel_netns::chain;
 use tokio::net::UnixStream;
 use tonic::client::Grpc;
 use tonic::codegen::http::Uri;
@@ -147,17 +148,4 @@ pub(crate) fn is_unimplemented(fault: &Fault) -> bool {
 /// Whether what was asked for is not there (any more).
 pub(crate) fn is_not_found(fault: &Fault) -> bool {
     matches!(fault, Fault::Refused { status, .. } if status == "NotFound")
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(cause) = below {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        below = cause.source();
-    }
-    text
 }

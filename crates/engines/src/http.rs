@@ -1,6 +1,5 @@
 //! HTTP/1.1 over a unix socket, as Docker and Podman speak it: one kept connection, GET only, everything limited.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +9,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use snorkel_netns::chain;
 use tokio::net::UnixStream;
 
 use crate::fault::{Fault, Result, escaped};
@@ -148,16 +148,7 @@ pub(crate) fn json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
 
 /// hyper's own words say little ("connection error"); what lies beneath says more.
 fn broken(request: &str, error: &hyper::Error) -> Fault {
-    let mut why = error.to_string();
-    let mut below = std::error::Error::source(error);
-    while let Some(cause) = below {
-        let more = cause.downcast_ref::<io::Error>().map_or_else(|| cause.to_string(), ToString::to_string);
-        if !why.contains(&more) {
-            why = format!("{why}: {more}");
-        }
-        below = cause.source();
-    }
-    Fault::Broken { request: request.to_owned(), why }
+    Fault::Broken { request: request.to_owned(), why: chain(error) }
 }
 
 /// A name as one segment of a path or one value of a query (RFC 3986, section 2.3 lists what may stay).

@@ -3,6 +3,7 @@
 //! Each is a mount of nsfs whose root is called after the namespace (`net:[4026532281]`) in `/proc/self/mountinfo`
 //! (proc_pid_mountinfo(5)).
 
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -49,12 +50,13 @@ fn container(dirs: &[PathBuf], path: PathBuf) -> Container {
 /// The mount points of network namespaces, each once.
 pub(crate) fn parse(mountinfo: &[u8]) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
+    let mut seen = HashSet::new();
     for mount in mounts::parse(mountinfo) {
         let is_netns = mount.kind == "nsfs" && mount.root.starts_with(b"net:[");
         // What was unlinked under a mount cannot be opened any more.
         let is_there =
             mount.point.is_absolute() && !mount.point.as_os_str().as_bytes().ends_with(b"//deleted");
-        if is_netns && is_there && !found.contains(&mount.point) {
+        if is_netns && is_there && seen.insert(mount.point.clone()) {
             found.push(mount.point);
         }
     }

@@ -1,20 +1,13 @@
-//! User names out of /etc/passwd, without the name service: a static binary must not load its modules.
+//! Users, as the names and paths of engines have them.
 
-use std::fs;
 use std::path::PathBuf;
+
+use snorkel_netns::user;
 
 /// The name of a user, or the number where /etc/passwd does not know it.
 pub(crate) fn name_of(uid: u32) -> String {
-    let passwd = fs::read("/etc/passwd").unwrap_or_default();
-    name_in(&String::from_utf8_lossy(&passwd), uid).unwrap_or_else(|| uid.to_string())
-}
-
-fn name_in(passwd: &str, uid: u32) -> Option<String> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next().filter(|n| !n.is_empty())?;
-        (fields.nth(1)?.parse::<u32>().ok()? == uid).then(|| name.to_owned())
-    })
+    let known = user::all().into_iter().find(|(_, number)| *number == uid);
+    known.map_or_else(|| uid.to_string(), |(name, _)| name)
 }
 
 /// Who asks.
@@ -38,11 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_found_by_its_number() {
-        let passwd = "root:x:0:0::/root:/bin/sh\nbroken\n::5:\nalice:x:1000:1000::/home/alice:/bin/sh\n";
-        assert_eq!(name_in(passwd, 1000).as_deref(), Some("alice"));
-        assert_eq!(name_in(passwd, 5), None);
-        assert_eq!(name_in(passwd, 7), None);
+    fn a_runtime_directory_names_its_user() {
         assert_eq!(of_runtime_path("/run/user/1000/docker.sock".as_ref()), Some(1000));
         assert_eq!(of_runtime_path("/run/docker.sock".as_ref()), None);
     }

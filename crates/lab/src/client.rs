@@ -81,7 +81,7 @@ pub fn list() -> Result<Vec<Lab>> {
         match find(&name) {
             Ok(lab) => labs.push(lab),
             Err(Error::NoSuchLab(_)) => {}
-            Err(error) => tracing::warn!("{}", error.chain()),
+            Err(error) => tracing::warn!("{}", snorkel_netns::chain(&error)),
         }
     }
     Ok(labs)

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use snorkel_netns::chain;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -103,17 +104,6 @@ impl Error {
             Error::os(what, source)
         }
     }
-
-    /// The error and its causes on one line.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        text
-    }
 }
 
 /// An error on its way from a node to the holder, and from the holder to the one who called it up.
@@ -144,7 +134,7 @@ impl From<&Error> for Report {
             Error::Capability { capability, what_for } => {
                 Report::Capability { capability: capability.clone(), what_for: what_for.clone() }
             }
-            other => Report::Failed(other.chain()),
+            other => Report::Failed(chain(other)),
         }
     }
 }

@@ -37,7 +37,7 @@ const WAVE: usize = 32;
 /// when the only argument is [`crate::HOLDER_ARGUMENT`].
 pub fn holder_main() -> ! {
     let Err(error) = hold();
-    tracing::error!("{}", error.chain());
+    tracing::error!("{}", snorkel_netns::chain(&error));
     os::exit_now(1)
 }
 

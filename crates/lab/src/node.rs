@@ -197,7 +197,8 @@ fn nest(stage: &Stage<'_>, node: &PlannedNode) -> Result<()> {
                 links::plug_nested(&mut outer, &Netns::current()?)
             }))
             .unwrap_or_else(|_| Err(Error::Failed("a bug: the nested node panicked".to_owned())));
-            let said = made.as_ref().map_or_else(Error::chain, |()| "ready".to_owned());
+            let said =
+                made.as_ref().map_or_else(|error| snorkel_netns::chain(error), |()| "ready".to_owned());
             let sent = std::fs::File::from(write).write_all(said.as_bytes());
             if made.is_err() || sent.is_err() {
                 os::exit_now(1);

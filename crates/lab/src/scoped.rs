@@ -39,7 +39,7 @@ impl Drop for Scoped {
     fn drop(&mut self) {
         match down(&self.lab.name) {
             Ok(_) | Err(Error::NoSuchLab(_)) => {}
-            Err(error) => tracing::warn!("{}", error.chain()),
+            Err(error) => tracing::warn!("{}", snorkel_netns::chain(&error)),
         }
     }
 }

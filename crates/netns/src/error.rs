@@ -62,3 +62,31 @@ impl Error {
         matches!(self, Error::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
+
+/// An error and its causes on one line. What an error says of its cause itself is not said again.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        let more = cause.to_string();
+        if !line.contains(&more) {
+            line = format!("{line}: {more}");
+        }
+        below = cause.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_tells_every_cause_once() {
+        let cause = || io::Error::from_raw_os_error(libc::EPERM);
+        let told = "cannot enter: Operation not permitted (os error 1)";
+        assert_eq!(chain(&Error::os("enter", cause())), told);
+        // The cause is in the text already, as with errors of some libraries.
+        assert_eq!(chain(&Error::os(format!("enter: {}", cause()), cause())), told);
+    }
+}

@@ -12,6 +12,6 @@ mod process;
 pub mod unix;
 pub mod user;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, chain};
 pub use handle::{Netns, NetnsId, cookie_here};
 pub use process::{Pid, Process};

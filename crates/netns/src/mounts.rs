@@ -33,17 +33,28 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Parses a mountinfo file; a line that does not have the form is left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|&b| b == b'\n').filter_map(line).collect()
+    let mount = |[root, point, kind]: [&[u8]; 3]| Mount {
+        root: unescape(root),
+        point: PathBuf::from(OsString::from_vec(unescape(point))),
+        kind: String::from_utf8_lossy(kind).into_owned(),
+    };
+    lines(text).map(mount).collect()
 }
 
-fn line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&b| b == b' ');
-    let root = unescape(fields.nth(3)?);
-    let point = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
-    // Between the options and the type stand any number of tags, ended by a lone hyphen.
-    fields.find(|field| *field == b"-")?;
-    let kind = String::from_utf8_lossy(fields.next()?).into_owned();
-    Some(Mount { root, point, kind })
+/// Whether one of the file systems in a mountinfo file is of a kind that [`may_stall`].
+pub fn any_may_stall(text: &[u8]) -> bool {
+    lines(text).any(|[_, _, kind]| may_stall(&String::from_utf8_lossy(kind)))
+}
+
+/// Root, mount point and type of each line, still escaped.
+fn lines(text: &[u8]) -> impl Iterator<Item = [&[u8]; 3]> {
+    text.split(|&b| b == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&b| b == b' ');
+        let (root, point) = (fields.nth(3)?, fields.next()?);
+        // Between the options and the type stand any number of tags, ended by a lone hyphen.
+        fields.find(|field| *field == b"-")?;
+        Some([root, point, fields.next()?])
+    })
 }
 
 /// Undoes the kernel's octal escapes (`\040` for a space; fs/seq_file.c, `mangle_path`).
@@ -96,6 +107,10 @@ mod tests {
         let mount = &parse(text)[0];
         assert_eq!(mount.point, Path::new("/mnt 2"));
         assert_eq!((mount.root.as_slice(), mount.kind.as_str()), (&b"/mnt1"[..], "ext3"));
+        assert!(!any_may_stall(text));
+        let with_fuse =
+            b"36 35 98:0 / / rw - ext3 /dev/root rw\n40 36 0:33 / /mnt rw - fuse.sshfs host: rw\n";
+        assert!(any_may_stall(with_fuse));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! (pidfd_open(2), pidfd_send_signal(2)). runc and lxc-attach guard themselves the same way.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -125,9 +126,12 @@ impl Process {
 
     /// A small text file of its `/proc` folder, such as `cgroup` or `comm`; bytes that are not UTF-8 are replaced.
     pub fn read(&self, file: &str) -> Result<String> {
-        let read = fs::read(self.path(file));
+        // These files say that they are empty: room for one read instead of many.
+        const USUAL: usize = 4096;
+        let mut bytes = Vec::with_capacity(USUAL);
+        let read = File::open(self.path(file)).and_then(|mut open| open.read_to_end(&mut bytes));
         self.check_alive()?;
-        let bytes = read.map_err(|e| Error::os(format!("read {}", self.path(file).display()), e))?;
+        read.map_err(|e| Error::os(format!("read {}", self.path(file).display()), e))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

@@ -110,13 +110,16 @@ fn path_or(field: &[u8], default: &str) -> PathBuf {
 
 /// The names of all users with their ids, in the order of /etc/passwd.
 pub fn all() -> Vec<(String, u32)> {
-    let passwd = fs::read("/etc/passwd").unwrap_or_default();
-    passwd
-        .split(|&b| b == b'\n')
+    all_in(&fs::read("/etc/passwd").unwrap_or_default())
+}
+
+fn all_in(passwd: &[u8]) -> Vec<(String, u32)> {
+    let lines = passwd.split(|&b| b == b'\n');
+    lines
         .filter_map(|line| {
             let mut fields = line.split(|&b| b == b':');
-            let name = String::from_utf8_lossy(fields.next()?).into_owned();
-            Some((name, decimal(fields.nth(1)?)?))
+            let name = fields.next().filter(|name| !name.is_empty())?;
+            Some((String::from_utf8_lossy(name).into_owned(), decimal(fields.nth(1)?)?))
         })
         .collect()
 }
@@ -225,10 +228,18 @@ mod tests {
         assert_eq!(find("ann:no-such-group", PASSWD, GROUP), None);
     }
 
+    #[test]
+    fn lines_without_a_name_or_a_number_are_nobody() {
+        let lines =
+            b"root:x:0:0::/root:/bin/sh\nbroken\n::5:\nann:x:1000:1000::/home/ann:/bin/sh\nbob:x:no:1:::\n";
+        assert_eq!(all_in(lines), [("root".to_owned(), 0), ("ann".to_owned(), 1000)]);
+    }
+
     proptest! {
         #[test]
         fn garbage_never_panics(spec: String, passwd: Vec<u8>, group: Vec<u8>) {
             find(&spec, &passwd, &group);
+            all_in(&passwd);
         }
     }
 }

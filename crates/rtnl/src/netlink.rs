@@ -45,7 +45,10 @@ enum Received {
 impl Netlink {
     /// Opens a socket of this protocol in the calling thread's namespace.
     pub(crate) fn open(what: &str, protocol: Option<Protocol>) -> Result<Netlink> {
-        let fd = netlink_socket(what, protocol)?;
+        Netlink::over(what, netlink_socket(what, protocol)?)
+    }
+
+    fn over(what: &str, fd: OwnedFd) -> Result<Netlink> {
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).map_err(|e| Error::os(what, e))?;
         let netlink = Netlink { fd, sequence: 0, buffer: vec![0; BUFFER] };
         netlink.set_option(libc::NETLINK_EXT_ACK, "NETLINK_EXT_ACK");

@@ -19,9 +19,12 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket in the calling thread's namespace.
     pub fn open() -> Result<Socket> {
-        let netlink = Netlink::open("open an rtnetlink socket", ROUTE)?;
+        Ok(Socket::over(Netlink::open("open an rtnetlink socket", ROUTE)?))
+    }
+
+    fn over(netlink: Netlink) -> Socket {
         let strict = netlink.set_option(libc::NETLINK_GET_STRICT_CHK, "NETLINK_GET_STRICT_CHK");
-        Ok(Socket { netlink, strict, own_links: 0 })
+        Socket { netlink, strict, own_links: 0 }
     }
 
     /// Opens a socket inside a namespace, for use from anywhere.

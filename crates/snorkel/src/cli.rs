@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use snorkel_engines::{Engine, Query};
 
 use crate::commands::{completions, doctor, exec, lab, ls, man, which};
 use crate::failure::{Failure, Outcome};
-use crate::render::style::Style;
+use crate::render::style::{Style, When};
 
 /// Work inside any running container's network with the host's own tools.
 ///
@@ -55,17 +55,6 @@ pub(crate) struct Globals {
     /// Use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: When,
-}
-
-/// When to use colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum When {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
 }
 
 impl Globals {

@@ -76,8 +76,7 @@ impl Guest {
         let root = process.root()?;
         // The root was opened and the process was still there: a table that cannot be read by now is of no use.
         let table = mounts::read(&process.path("mountinfo")).unwrap_or_default();
-        let may_stall = mounts::parse(&table).iter().any(|m| mounts::may_stall(&m.kind));
-        Ok(Guest { root, may_stall, stalled: Cell::new(false) })
+        Ok(Guest { root, may_stall: mounts::any_may_stall(&table), stalled: Cell::new(false) })
     }
 
     /// The host's own files, for those that an engine keeps there on a container's behalf.
@@ -101,7 +100,8 @@ impl Guest {
 
     fn read_here(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
         let (file, size) = open(self.root.as_fd(), path, limit)?;
-        let mut bytes = Vec::new();
+        // The size is below the limit: `open` has seen to that.
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         File::from(file).take(size).read_to_end(&mut bytes).map_err(refused)?;
         Ok(bytes)
     }

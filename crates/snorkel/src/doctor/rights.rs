@@ -7,6 +7,7 @@ use std::io;
 use snorkel_bpf::probe::{self, Answer};
 
 use super::status::Status;
+use super::trial::short;
 use super::{Finding, Verdict, capabilities};
 
 /// Looks at everything.
@@ -38,8 +39,7 @@ fn read(path: &str) -> io::Result<String> {
 
 /// What keeps a file from being read, in a few words.
 fn unreadable(path: &str, error: &io::Error) -> String {
-    let why = error.to_string();
-    format!("{path}: {}", why.split(" (os error").next().unwrap_or_default())
+    format!("{path}: {}", short(&error.to_string()))
 }
 
 fn user(status: &Status) -> Finding {
@@ -269,9 +269,7 @@ fn rootless() -> Finding {
 fn unprivileged_bpf() -> Finding {
     let found = match probe::unprivileged() {
         Answer::Yes => "any user may load programs".to_owned(),
-        Answer::No(why) | Answer::Unknown(why) => {
-            format!("only with CAP_BPF: {}", why.split(" (os error").next().unwrap_or_default())
-        }
+        Answer::No(why) | Answer::Unknown(why) => format!("only with CAP_BPF: {}", short(&why)),
     };
     // As it should be either way: snorkel's own programs are loaded with CAP_BPF.
     Finding::of_rights("unprivileged-bpf", "bpf of other users", Verdict::Ok, &found, "", "")

@@ -42,7 +42,7 @@ pub(super) struct Trouble {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.what, said(self.errno))
+        write!(f, "cannot {}: {}", self.what, short(&std::io::Error::from(self.errno).to_string()))
     }
 }
 
@@ -85,9 +85,8 @@ impl<T> During<T> for Result<T, Errno> {
 }
 
 /// What the kernel said, without the number that the standard library appends.
-pub(super) fn said(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+pub(super) fn short(error: &str) -> &str {
+    error.split(" (os error").next().unwrap_or_default()
 }
 
 /// Where trials take place: the rights they have, and a network namespace of their own.
@@ -139,11 +138,10 @@ impl<'a> Ground<'a> {
 
 /// The outcome of a bpf probe.
 pub(super) fn bpf(answer: Answer, yes: &str) -> Outcome {
-    let short = |why: String| why.split(" (os error").next().unwrap_or_default().to_owned();
     match answer {
         Answer::Yes => Outcome::Works(yes.to_owned()),
-        Answer::No(why) => Outcome::Not(short(why)),
-        Answer::Unknown(why) => Outcome::CannotAsk(short(why)),
+        Answer::No(why) => Outcome::Not(short(&why).to_owned()),
+        Answer::Unknown(why) => Outcome::CannotAsk(short(&why).to_owned()),
     }
 }
 

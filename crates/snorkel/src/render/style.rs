@@ -3,7 +3,18 @@
 use std::fmt::Display;
 use std::io::IsTerminal;
 
-use crate::cli::When;
+use clap::ValueEnum;
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
 
 /// How an output is to look.
 #[derive(Debug, Clone, Copy)]
