@@ -6,11 +6,13 @@
 pub mod caps;
 pub mod enter;
 mod error;
+mod foreign;
 mod handle;
 pub mod mounts;
 mod process;
 pub mod user;
 
 pub use error::{Error, Result};
+pub use foreign::routing_socket_beside;
 pub use handle::{Netns, NetnsId};
 pub use process::{Pid, Process};

@@ -52,7 +52,17 @@ impl Socket {
     /// Opens a socket in the calling thread's namespace.
     pub fn open() -> Result<Socket> {
         let what = "open an rtnetlink socket";
-        let fd = netlink_socket(what, 0)?;
+        Socket::prepared(what, netlink_socket(what, 0)?)
+    }
+
+    /// Takes an rtnetlink socket that somebody else made, and that is not bound yet.
+    pub fn adopt(fd: OwnedFd) -> Result<Socket> {
+        let what = "bind an rtnetlink socket";
+        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(|e| Error::os(what, e))?;
+        Socket::prepared(what, fd)
+    }
+
+    fn prepared(what: &'static str, fd: OwnedFd) -> Result<Socket> {
         set_option(&fd, libc::NETLINK_EXT_ACK, "NETLINK_EXT_ACK");
         set_option(&fd, libc::NETLINK_CAP_ACK, "NETLINK_CAP_ACK");
         let strict = set_option(&fd, libc::NETLINK_GET_STRICT_CHK, "NETLINK_GET_STRICT_CHK");

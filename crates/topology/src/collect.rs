@@ -1,16 +1,14 @@
 //! Reading the world into a snapshot.
 //!
-//! Engines and /proc say who is there; rtnetlink says how they are linked. All namespaces are read through one routing
-//! socket in a private namespace (`IFLA_TARGET_NETNSID`, linux/if_link.h; rtnetlink(7)): the numbers that it has to give
-//! the others (nsids) stay in that namespace and go with it, and neither the host nor a container is left with a number
-//! that it did not have.
+//! Engines and /proc say who is there; rtnetlink says how they are linked ([`crate::askers`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use snorkel_engines::{Answer, Container, Engine, Query, State};
 use snorkel_netns::{Netns, NetnsId, Pid, Process, caps};
 
+use crate::askers::Askers;
 use crate::join::{RawNamespace, join};
 use crate::processes::{self, Inhabited};
 use crate::snapshot::{Namespace, SCHEMA, Snapshot, Target};
@@ -29,27 +27,19 @@ pub struct Survey {
 #[derive(Debug)]
 pub struct Surveyor {
     survey: Survey,
-    /// The socket that asks, and the namespace it asks from; none if this process may not make one.
-    asker: Option<(Netns, snorkel_rtnl::Socket)>,
+    askers: Askers,
 }
 
 impl Surveyor {
     /// Makes ready to take snapshots.
     pub fn new(survey: Survey) -> Surveyor {
-        let asker = Netns::private().map_err(snorkel_rtnl::Error::from).and_then(|netns| {
-            let mut socket = snorkel_rtnl::Socket::open_in(&netns)?;
-            // The host gets the first number: the kernel looks numbers up one after the other (`__peernet2id` of
-            // net/core/net_namespace.c), and it is the host that nearly every link's other end is in.
-            socket.nsid(&Netns::current()?)?;
-            Ok((netns, socket))
-        });
-        let asker = asker.inspect_err(|e| tracing::info!("only the own namespace can be read: {e}")).ok();
-        Surveyor { survey, asker }
+        Surveyor { survey, askers: Askers::new() }
     }
 
     /// The namespace in which every namespace that was read has a number; link events of all of them arrive there.
+    /// None for whoever may not make one.
     pub fn vantage(&self) -> Option<&Netns> {
-        self.asker.as_ref().map(|(netns, _)| netns)
+        self.askers.vantage()
     }
 
     /// Reads the world once.
@@ -120,19 +110,17 @@ impl Surveyor {
 
     /// Reads and joins the links of every namespace that was placed.
     fn read_links(&mut self, places: &mut Places, inhabited: &Inhabited, own: u64, snapshot: &mut Snapshot) {
+        let mut read = BTreeMap::new();
+        for (inode, place) in &places.by_inode {
+            read.insert(*inode, self.askers.read(&place.netns, place.pid, *inode == own));
+        }
+        self.read_far_ends(places, inhabited, &mut read);
         let netnses: Vec<&Netns> = places.by_inode.values().map(|place| &place.netns).collect();
         let ids = Netns::ids(&netnses);
         let mut raw = Vec::with_capacity(ids.len());
         let mut errors = HashMap::new();
-        for (place, id) in places.by_inode.values().zip(&ids) {
-            let read = match &mut self.asker {
-                Some((_, socket)) => read_namespace(socket, &place.netns),
-                None if id.inode == own => read_own(),
-                None => Err(snorkel_rtnl::Error::from(snorkel_netns::Error::os(
-                    "read the links of another network namespace without CAP_SYS_ADMIN (run as root)",
-                    std::io::Error::from(std::io::ErrorKind::PermissionDenied),
-                ))),
-            };
+        for id in &ids {
+            let read = read.remove(&id.inode).unwrap_or_else(|| Ok(RawNamespace::default()));
             let read = read.unwrap_or_else(|e| {
                 errors.insert(*id, with_cause(&e));
                 RawNamespace::default()
@@ -141,6 +129,7 @@ impl Surveyor {
         }
         let (links, disagreements) = join(&raw);
         snapshot.warnings.extend(disagreements);
+        let holders = self.survey.listeners.then(|| listeners::holders(inhabited));
         for ((place, id), links) in places.by_inode.values().zip(&ids).zip(links) {
             let mut namespace = Namespace {
                 id: *id,
@@ -151,8 +140,8 @@ impl Surveyor {
                 listeners: Vec::new(),
                 error: errors.remove(id),
             };
-            if self.survey.listeners {
-                match listeners::of(&place.netns, inhabited.in_namespace(id.inode)) {
+            if let Some(holders) = &holders {
+                match listeners::of(&place.netns, inhabited.in_namespace(id.inode), holders) {
                     Ok(found) => namespace.listeners = found,
                     Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", with_cause(&e))),
                 }
@@ -163,6 +152,34 @@ impl Surveyor {
                 target.host = namespace.host;
             }
             snapshot.namespaces.push(namespace);
+        }
+    }
+
+    /// Reads those namespaces besides, that the far end of a link is in but no target that is wanted: the bridge of a
+    /// rootless engine, for one. Otherwise the link would seem to lead nowhere.
+    fn read_far_ends(
+        &mut self,
+        places: &mut Places,
+        inhabited: &Inhabited,
+        read: &mut BTreeMap<u64, Result<RawNamespace, snorkel_rtnl::Error>>,
+    ) {
+        let known: HashSet<_> = read.values().flatten().filter_map(|namespace| namespace.nsid).collect();
+        let far = read.values().flatten().flat_map(|namespace| {
+            let asker = namespace.nsid.map(|(asker, _)| asker);
+            namespace.links.iter().filter_map(move |link| Some((asker?, link.link_nsid?)))
+        });
+        let mut missing: HashSet<_> = far.filter(|number| !known.contains(number)).collect();
+        for (inode, pids) in &inhabited.namespaces {
+            if missing.is_empty() {
+                return;
+            }
+            let Some(first) = pids.first().filter(|_| !places.by_inode.contains_key(inode)) else { continue };
+            let opened = Process::open(*first).and_then(|process| process.netns());
+            let Some(netns) = opened.ok().filter(|netns| netns.inode() == *inode) else { continue };
+            let Some(number) = self.askers.number(&netns, &missing) else { continue };
+            missing.remove(&number);
+            read.insert(*inode, self.askers.read(&netns, Some(*first), false));
+            places.add(netns, Some(*first), None);
         }
     }
 }
@@ -242,23 +259,6 @@ fn sort(snapshot: &mut Snapshot) {
         (key(a), &a.name, &a.container.id).cmp(&(key(b), &b.name, &b.container.id))
     });
     snapshot.namespaces.sort_by_key(|namespace| (!namespace.host, namespace.id));
-}
-
-fn read_namespace(
-    socket: &mut snorkel_rtnl::Socket,
-    netns: &Netns,
-) -> Result<RawNamespace, snorkel_rtnl::Error> {
-    let nsid = socket.nsid(netns)?;
-    Ok(RawNamespace {
-        nsid: Some(nsid),
-        links: socket.links(Some(nsid))?,
-        addresses: socket.addresses(Some(nsid))?,
-    })
-}
-
-fn read_own() -> Result<RawNamespace, snorkel_rtnl::Error> {
-    let mut socket = snorkel_rtnl::Socket::open()?;
-    Ok(RawNamespace { nsid: None, links: socket.links(None)?, addresses: socket.addresses(None)? })
 }
 
 fn host_name() -> String {
