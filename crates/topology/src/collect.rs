@@ -140,7 +140,8 @@ impl Surveyor {
                 listeners: Vec::new(),
                 error: errors.remove(id),
             };
-            if let Some(holders) = &holders {
+            // Where the links may not be read, the sockets may not either: that has been said.
+            if let Some(holders) = holders.as_ref().filter(|_| namespace.error.is_none()) {
                 match listeners::of(&place.netns, inhabited.in_namespace(id.inode), holders) {
                     Ok(found) => namespace.listeners = found,
                     Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", with_cause(&e))),
