@@ -58,7 +58,8 @@ enum Port {
 /// The members of every lab.
 pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
     let deadline = Instant::now() + timeout;
-    for socket in unixsockets::listening(Path::new("/proc/net/unix"))? {
+    let sockets = Path::new("/proc/net/unix");
+    for socket in unixsockets::listening(sockets)? {
         let Some(name) = socket.strip_prefix(PREFIX) else { continue };
         let name = String::from_utf8_lossy(name).into_owned();
         match ask(&socket, deadline, timeout) {
@@ -67,7 +68,7 @@ pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
                 Err(fault) => sink.warn(fault),
             },
             // The lab was taken down in the meantime.
-            Err(Fault::Connect { source, .. }) if source.kind() == std::io::ErrorKind::ConnectionRefused => {}
+            Err(Fault::Connect { .. }) if !unixsockets::still_listens(sockets, &socket) => {}
             Err(fault) => sink.warn(fault),
         }
     }
@@ -146,6 +147,25 @@ mod tests {
     use proptest::prelude::*;
 
     const ANSWER: &str = r#"{"lab":"lab","nodes":[{"name":"web","pid":123,"labels":{"a":"b"},"ports":[80]},{"name":"db","pid":124}],"switch":{"pid":125}}"#;
+
+    #[test]
+    fn a_lab_that_ends_while_it_is_asked_is_no_fault() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixListener};
+        let name = format!("snorkel-lab/ends-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let ends = std::thread::spawn(move || {
+            let asked = listener.accept();
+            drop(listener);
+            drop(asked);
+        });
+        let sink = Sink::default();
+        list(&sink, Duration::from_secs(60)).unwrap();
+        ends.join().unwrap();
+        let faults = sink.take().faults;
+        assert!(!faults.iter().any(|f| f.to_string().contains(&name)), "{faults:?}");
+    }
 
     #[test]
     fn the_members_of_a_lab_and_its_switch_are_containers() {

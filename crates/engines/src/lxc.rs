@@ -47,6 +47,7 @@ pub(crate) fn list(places: &LxcPlaces, timeout: Duration, sink: &Sink) -> Result
             // It ended in the meantime.
             Ok(None) => {}
             Err(source) if is_timeout(&source) => sink.warn(Fault::TimedOut(timeout)),
+            Err(_) if !unixsockets::still_listens(&places.sockets, &socket) => {}
             Err(source) => sink.warn(Fault::Connect {
                 path: PathBuf::from(format!("@{}", escaped(&String::from_utf8_lossy(&socket)))),
                 source,

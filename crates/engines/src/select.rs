@@ -204,7 +204,11 @@ fn settle_pod<'a>(spec: &TargetSpec, all: &'a [Container]) -> Option<Result<&'a 
     };
     Some(match up(true).or_else(|| up(false)) {
         Some(found) => Ok(found),
-        None => Err(stopped(first)),
+        // The sandbox speaks for the pod, wherever it stands in the list.
+        None => {
+            let sandbox = matches.iter().find(|c| c.pod.as_ref().is_some_and(|p| p.container.is_none()));
+            Err(stopped(sandbox.unwrap_or(first)))
+        }
     })
 }
 

@@ -21,6 +21,12 @@ pub(crate) fn listening(file: &Path) -> Result<Vec<Vec<u8>>> {
     Ok(unix::listening(&text))
 }
 
+/// Whether somebody still listens on a name: who broke a conversation off because he ended does not, for the kernel
+/// takes a socket's name away before it resets what waits on it (`unix_release_sock` of net/unix/af_unix.c).
+pub(crate) fn still_listens(file: &Path, name: &[u8]) -> bool {
+    listening(file).is_ok_and(|names| names.iter().any(|known| known == name))
+}
+
 /// A connection that ends at its deadline, whatever the other side does.
 pub(crate) struct Conversation {
     stream: UnixStream,

@@ -1,17 +1,14 @@
 //! Reading the world into a snapshot.
 //!
-//! Engines and /proc say who is there; rtnetlink says how they are linked. All namespaces are read through one routing
-//! socket in a private namespace (`IFLA_TARGET_NETNSID`, linux/if_link.h; rtnetlink(7)): the numbers that it has to give
-//! the others (nsids) stay in that namespace and go with it, and neither the host nor a container is left with a number
-//! that it did not have.
+//! Engines and /proc say who is there; rtnetlink says how they are linked ([`crate::askers`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use snorkel_engines::{Answer, Container, Engine, Query, State};
-use snorkel_netns::{Netns, NetnsId, Pid, Process, caps};
+use snorkel_netns::{Netns, NetnsId, Pid, Process, caps, chain};
 
-use crate::asker::Asker;
+use crate::askers::{Askers, Wanted};
 use crate::join::{RawNamespace, join};
 use crate::processes::{self, Inhabited};
 use crate::snapshot::{Namespace, SCHEMA, Snapshot, Target};
@@ -30,21 +27,19 @@ pub struct Survey {
 #[derive(Debug)]
 pub struct Surveyor {
     survey: Survey,
-    /// None if this process may not make a private namespace.
-    asker: Option<Asker>,
+    askers: Askers,
 }
 
 impl Surveyor {
     /// Makes ready to take snapshots.
     pub fn new(survey: Survey) -> Surveyor {
-        let asker = Asker::new();
-        let asker = asker.inspect_err(|e| tracing::info!("only the own namespace can be read: {e}")).ok();
-        Surveyor { survey, asker }
+        Surveyor { survey, askers: Askers::new() }
     }
 
     /// The namespace in which every namespace that was read has a number; link events of all of them arrive there.
+    /// None for whoever may not make one.
     pub fn vantage(&self) -> Option<&Netns> {
-        self.asker.as_ref().map(Asker::netns)
+        self.askers.vantage()
     }
 
     /// Reads the world once.
@@ -104,7 +99,7 @@ impl Surveyor {
                 }
                 Ok(None) => None,
                 Err(e) => {
-                    snapshot.warnings.push(format!("{name}: {}", with_cause(&e)));
+                    snapshot.warnings.push(format!("{name}: {}", chain(&e)));
                     None
                 }
             };
@@ -115,23 +110,26 @@ impl Surveyor {
 
     /// Reads and joins the links of every namespace that was placed.
     fn read_links(&mut self, places: &mut Places, inhabited: &Inhabited, own: u64, snapshot: &mut Snapshot) {
-        let netnses: Vec<&Netns> = places.by_inode.values().map(|place| &place.netns).collect();
-        let ids = Netns::ids(&netnses);
-        let mut raw = Vec::with_capacity(ids.len());
+        let mut read = self.read_places(places, own);
+        let far = self.far_ends(places, inhabited, &read);
+        read.extend(self.read_places(&far, own));
+        places.by_inode.extend(far.by_inode);
         let mut errors = HashMap::new();
-        let all = match &mut self.asker {
-            Some(asker) => asker.read(netnses.iter().copied().zip(ids.iter().copied())),
-            None => ids.iter().map(|id| if id.inode == own { read_own() } else { Err(denied()) }).collect(),
-        };
-        for (id, read) in ids.iter().zip(all) {
-            let read = read.unwrap_or_else(|e| {
-                errors.insert(*id, with_cause(&e));
-                RawNamespace::default()
-            });
-            raw.push((*id, read));
-        }
+        let raw: Vec<_> = read
+            .into_values()
+            .map(|(id, read)| {
+                let read = read.unwrap_or_else(|e| {
+                    errors.insert(id, chain(&e));
+                    RawNamespace::default()
+                });
+                (id, read)
+            })
+            .collect();
+        let ids: Vec<NetnsId> = raw.iter().map(|(id, _)| *id).collect();
+        self.askers.keep(&ids);
         let (links, disagreements) = join(&raw);
         snapshot.warnings.extend(disagreements);
+        let holders = self.survey.listeners.then(|| listeners::holders(inhabited));
         for ((place, id), links) in places.by_inode.values().zip(&ids).zip(links) {
             let mut namespace = Namespace {
                 id: *id,
@@ -142,10 +140,11 @@ impl Surveyor {
                 listeners: Vec::new(),
                 error: errors.remove(id),
             };
-            if self.survey.listeners {
-                match listeners::of(&place.netns, inhabited.in_namespace(id.inode)) {
+            // Where the links may not be read, the sockets may not either: that has been said.
+            if let Some(holders) = holders.as_ref().filter(|_| namespace.error.is_none()) {
+                match listeners::of(&place.netns, inhabited.in_namespace(id.inode), holders) {
                     Ok(found) => namespace.listeners = found,
-                    Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", with_cause(&e))),
+                    Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", chain(&e))),
                 }
             }
             snapshot.namespaces.push(namespace);
@@ -157,7 +156,54 @@ impl Surveyor {
             target.host = id.inode == own;
         }
     }
+
+    /// Reads all these, each by its inode.
+    fn read_places(&mut self, places: &Places, own: u64) -> BTreeMap<u64, (NetnsId, Read)> {
+        let netnses: Vec<&Netns> = places.by_inode.values().map(|place| &place.netns).collect();
+        let ids = Netns::ids(&netnses);
+        let wanted: Vec<Wanted<'_>> = places
+            .by_inode
+            .values()
+            .zip(&ids)
+            .map(|(place, id)| Wanted { netns: &place.netns, id: *id, pid: place.pid, own: id.inode == own })
+            .collect();
+        let read = self.askers.read(&wanted);
+        ids.iter().zip(read).map(|(id, read)| (id.inode, (*id, read))).collect()
+    }
+
+    /// Those namespaces besides, that the far end of a link is in but no target that is wanted: the bridge of a rootless
+    /// engine, for one. Otherwise the link would seem to lead nowhere.
+    fn far_ends(
+        &mut self,
+        places: &Places,
+        inhabited: &Inhabited,
+        read: &BTreeMap<u64, (NetnsId, Read)>,
+    ) -> Places {
+        let mut found = Places::default();
+        let namespaces = || read.values().filter_map(|(_, read)| read.as_ref().ok());
+        let known: HashSet<_> = namespaces().filter_map(|namespace| namespace.nsid).collect();
+        let far = namespaces().flat_map(|namespace| {
+            let asker = namespace.nsid.map(|(asker, _)| asker);
+            namespace.links.iter().filter_map(move |link| Some((asker?, link.link_nsid?)))
+        });
+        let mut missing: HashSet<_> = far.filter(|number| !known.contains(number)).collect();
+        for (inode, pids) in &inhabited.namespaces {
+            if missing.is_empty() {
+                break;
+            }
+            let Some(first) = pids.first().filter(|_| !places.by_inode.contains_key(inode)) else { continue };
+            let opened = Process::open(*first).and_then(|process| process.netns());
+            let Some(netns) = opened.ok().filter(|netns| netns.inode() == *inode) else { continue };
+            let Some(number) = self.askers.number_among(&netns, &missing) else { continue };
+            missing.remove(&number);
+            found.add(netns, Some(*first), None);
+        }
+        found
+    }
 }
+
+/// What came of reading a namespace.
+type Read = Result<RawNamespace, snorkel_rtnl::Error>;
 
 /// The namespaces that were opened, each once.
 #[derive(Default)]
@@ -236,31 +282,6 @@ fn sort(snapshot: &mut Snapshot) {
     snapshot.namespaces.sort_by_key(|namespace| (!namespace.host, namespace.id));
 }
 
-fn read_own() -> Result<RawNamespace, snorkel_rtnl::Error> {
-    let mut socket = snorkel_rtnl::Socket::open()?;
-    Ok(RawNamespace { nsid: None, links: socket.links(None)?, addresses: socket.addresses(None)? })
-}
-
-/// What is said of another namespace where none but the own can be read.
-fn denied() -> snorkel_rtnl::Error {
-    snorkel_rtnl::Error::from(snorkel_netns::Error::os(
-        "read the links of another network namespace without CAP_SYS_ADMIN (run as root)",
-        std::io::Error::from(std::io::ErrorKind::PermissionDenied),
-    ))
-}
-
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// An error and its causes on one line.
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        line.push_str(": ");
-        line.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    line
 }

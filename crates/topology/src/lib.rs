@@ -4,7 +4,7 @@
 //! that value, which can be printed, stored, sent over a pipe and fed to a test. [`locate`] is the short way for one
 //! target that is about to be entered: the same rules, without the links.
 
-mod asker;
+mod askers;
 mod collect;
 mod error;
 mod join;

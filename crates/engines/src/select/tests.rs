@@ -42,6 +42,21 @@ fn a_container_of_a_pod_is_meant_by_what_the_listing_calls_it() {
 }
 
 #[test]
+fn a_pod_that_has_ended_is_told_of_in_the_words_for_its_sandbox() {
+    let ended = |container, status: &str| Container {
+        state: State::Stopped,
+        status: status.into(),
+        pid: None,
+        ..pod(container, status)
+    };
+    let (app, sandbox) = (ended(Some("app"), "CONTAINER_EXITED"), ended(None, "SANDBOX_NOTREADY"));
+    for all in [[app.clone(), sandbox.clone()], [sandbox, app]] {
+        let error = named("pod:default/web-0", &all).unwrap_err().to_string();
+        assert_eq!(error, "pod:default/web-0 is not running: SANDBOX_NOTREADY");
+    }
+}
+
+#[test]
 fn a_users_container_is_meant_by_what_the_listing_calls_it() {
     let alices = Container { scope: Some("alice".into()), ..running(Engine::Podman, "web", "a2") };
     assert_eq!(alices.short_name(), "alice/web");
