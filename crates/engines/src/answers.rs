@@ -12,7 +12,7 @@ use crate::asking::{Job, Sink, What, block_on, jobs, run};
 use crate::fault::{Result, Warning};
 use crate::{
     Container, Endpoint, Endpoints, Engine, Kind, SelectError, TargetSpec, containerd, cri, docker, merge,
-    mounts, owner, podman, process, select,
+    mounts, podman, process, select,
 };
 
 /// How long an engine may take if nobody says otherwise.
@@ -138,16 +138,13 @@ fn asked_narrowly(spec: &TargetSpec, engine: Engine) -> bool {
 pub fn recheck(query: &Query, container: &Container) -> Result<Option<Container>> {
     let endpoint =
         container.socket.as_ref().map(|path| Endpoint { path: path.clone(), scope: container.scope.clone() });
-    let checked = |found: Option<Container>| {
-        found.map(|mut container| owner::check(&mut container).map(|()| container)).transpose()
-    };
     let sink = Sink::default();
     match (container.engine, &endpoint) {
         (Engine::Docker, Some(e)) => {
-            return checked(absent(block_on(query.timeout, docker::recheck(e, &container.id)))?);
+            absent(block_on(query.timeout, docker::recheck(e, &container.id, &sink)))?;
         }
         (Engine::Podman, Some(e)) => {
-            return checked(absent(block_on(query.timeout, podman::recheck(e, &container.id)))?);
+            absent(block_on(query.timeout, podman::recheck(e, &container.id, &sink)))?;
         }
         // The endpoint's scope is the engine's; the container's is a namespace within it.
         (Engine::Containerd, Some(e)) => {
@@ -168,7 +165,8 @@ pub fn recheck(query: &Query, container: &Container) -> Result<Option<Container>
             }
         }
     }
-    let mut taken = sink.take();
+    let mut taken = sink.take().judged();
+    // A container that took the old one's id for its name is another one.
     match taken.containers.into_iter().find(|c| c.id == container.id && c.scope == container.scope) {
         Some(found) => Ok(Some(found)),
         // What was not told may have been this one: that it is gone is certain only after a whole answer.

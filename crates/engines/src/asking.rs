@@ -20,6 +20,23 @@ pub(crate) struct Sink(Arc<Mutex<Taken>>);
 pub(crate) struct Taken {
     pub(crate) containers: Vec<Container>,
     pub(crate) faults: Vec<Fault>,
+    /// Whose engine said it; none of engines that are asked otherwise than over a connection of the user's.
+    uid: Option<u32>,
+}
+
+impl Taken {
+    /// Without what a user's engine says of processes that are not his.
+    pub(crate) fn judged(mut self) -> Taken {
+        let (uid, faults) = (self.uid, &mut self.faults);
+        self.containers.retain_mut(|container| match owner::check(container, uid) {
+            Ok(()) => true,
+            Err(fault) => {
+                faults.push(fault);
+                false
+            }
+        });
+        self
+    }
 }
 
 impl Sink {
@@ -29,6 +46,11 @@ impl Sink {
 
     pub(crate) fn extend(&self, containers: impl IntoIterator<Item = Container>) {
         self.with(|t| t.containers.extend(containers));
+    }
+
+    /// Notes whose engine it is that says all this.
+    pub(crate) fn served_by(&self, uid: u32) {
+        self.with(|t| t.uid = Some(uid));
     }
 
     pub(crate) fn warn(&self, fault: Fault) {
@@ -226,8 +248,8 @@ pub(crate) fn run(query: &Query, mut jobs: Vec<Job>, meanwhile: &mut dyn FnMut()
             let taken = match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                 Err(source) => Taken {
-                    containers: Vec::new(),
                     faults: vec![Fault::Read { path: "a thread to ask it".into(), source }],
+                    ..Taken::default()
                 },
             };
             collect(taken, engine, endpoint.as_ref());
@@ -262,15 +284,7 @@ impl Job {
             Err(fault) if !fault.is_absence() => sink.warn(fault),
             _ => {}
         }
-        let mut taken = sink.take();
-        taken.containers.retain_mut(|container| match owner::check(container) {
-            Ok(()) => true,
-            Err(fault) => {
-                taken.faults.push(fault);
-                false
-            }
-        });
-        taken
+        sink.take().judged()
     }
 }
 
