@@ -191,6 +191,7 @@ impl Endpoints {
                 "{who} names {host}, which is not an engine of this host; it is not asked"
             )),
             remedy: Some("run snorkel on that host".into()),
+            unfinished: false,
         });
     }
 

@@ -35,6 +35,14 @@ pub enum Fault {
     /// The whole conversation took too long.
     #[error("did not answer within {}", seconds(*.0))]
     TimedOut(Duration),
+    /// One of several sockets that are asked for one list.
+    #[error("{who} did not answer within {}", seconds(*.time))]
+    Silent {
+        /// The socket, or some of them.
+        who: String,
+        /// How long it was waited for.
+        time: Duration,
+    },
     /// The connection broke, or what came was not the protocol.
     #[error("the answer to {request} broke off or is not of its protocol: {why}")]
     Broken {
@@ -105,7 +113,9 @@ impl Fault {
             Fault::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as root".into())
             }
-            Fault::TimedOut(_) => Some("give it longer with --timeout, or look whether it is well".into()),
+            Fault::TimedOut(_) | Fault::Silent { .. } => {
+                Some("give it longer with --timeout, or look whether it is well".into())
+            }
             _ => None,
         }
     }
@@ -117,6 +127,7 @@ impl Fault {
             socket: socket.map(Path::to_owned),
             what: escaped(&self.to_string()),
             remedy: self.remedy(engine),
+            unfinished: false,
         }
     }
 }
@@ -132,6 +143,9 @@ pub struct Warning {
     pub what: String,
     /// What would help, where that is known.
     pub remedy: Option<String>,
+    /// Whether the engine did not tell all that it has: what is not in the answer may be there all the same.
+    #[serde(default)]
+    pub unfinished: bool,
 }
 
 impl std::fmt::Display for Warning {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use snorkel_netns::Pid;
 
 use crate::asking::Sink;
 use crate::fault::{Fault, Result, escaped};
@@ -63,8 +64,8 @@ pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
         let Some(name) = socket.strip_prefix(PREFIX) else { continue };
         let name = String::from_utf8_lossy(name).into_owned();
         match ask(&socket, deadline, timeout) {
-            Ok(line) => match parse(&name, &line) {
-                Ok(containers) => sink.extend(containers),
+            Ok((line, holder)) => match parse(&name, &line) {
+                Ok(members) => sink.extend(members.into_iter().map(|c| Container { keeper: holder, ..c })),
                 Err(fault) => sink.warn(fault),
             },
             // The lab was taken down in the meantime.
@@ -75,11 +76,12 @@ pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
     Ok(())
 }
 
-fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<Vec<u8>> {
+/// The line that it answers, and its process.
+fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<(Vec<u8>, Option<Pid>)> {
     let shown = escaped(&String::from_utf8_lossy(socket));
     let failed = |source: std::io::Error| {
         if is_timeout(&source) {
-            Fault::TimedOut(timeout)
+            Fault::Silent { who: format!("the lab @{shown}"), time: timeout }
         } else {
             Fault::Connect { path: format!("@{shown}").into(), source }
         }
@@ -93,9 +95,9 @@ fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<Vec<u8>> {
     }
     let mut stream = lab.stream().map_err(failed)?;
     stream.write_all(b"{\"ask\":\"list\"}\n").map_err(failed)?;
-    lab.read_line(LONGEST)
-        .map_err(failed)?
-        .ok_or(Fault::TooLong { request: format!("lab @{shown}"), limit: LONGEST })
+    let line = lab.read_line(LONGEST).map_err(failed)?;
+    let line = line.ok_or(Fault::TooLong { request: format!("lab @{shown}"), limit: LONGEST })?;
+    Ok((line, Pid::new(lab.pid)))
 }
 
 /// Reads a lab's answer. `socket_name` is what the lab is called by its socket, which nobody can forge for another.

@@ -100,6 +100,8 @@ pub(crate) struct Listed {
     #[serde(default, deserialize_with = "null")]
     exit_code: i64,
     #[serde(default, deserialize_with = "null")]
+    started_at: i64,
+    #[serde(default, deserialize_with = "null")]
     pod_name: String,
     #[serde(default, deserialize_with = "null")]
     is_infra: bool,
@@ -162,6 +164,7 @@ impl Listed {
             ..container(endpoint, Engine::Podman, self.id)
         };
         container.set_pid(self.pid);
+        container.started = container.pid.and(Some(self.started_at)).filter(|seconds| *seconds > 0);
         container
     }
 }

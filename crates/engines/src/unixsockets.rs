@@ -39,9 +39,20 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// Connects to an abstract name. A listener whose queue is full is waited for until the deadline.
     pub(crate) fn open(name: &[u8], deadline: Instant) -> io::Result<Conversation> {
+        Conversation::open_with(name, deadline, SocketFlags::CLOEXEC)
+    }
+
+    /// As [`Conversation::open`], but a listener whose queue is full is an error at once ([`is_timeout`]).
+    pub(crate) fn open_at_once(name: &[u8], deadline: Instant) -> io::Result<Conversation> {
+        let conversation =
+            Conversation::open_with(name, deadline, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        conversation.stream.set_nonblocking(false)?;
+        Ok(conversation)
+    }
+
+    fn open_with(name: &[u8], deadline: Instant, flags: SocketFlags) -> io::Result<Conversation> {
         let address = SocketAddrUnix::new_abstract_name(name)?;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         set_socket_timeout(&socket, Timeout::Send, Some(left(deadline)?))?;
         rustix::net::connect(&socket, &address)?;
         let peer = socket_peercred(&socket)?;

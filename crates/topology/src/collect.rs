@@ -3,7 +3,7 @@
 //! Engines and /proc say who is there; rtnetlink says how they are linked ([`crate::askers`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use snorkel_engines::{Answer, Container, Engine, Query, State};
 use snorkel_netns::{Netns, NetnsId, Pid, Process, caps, chain};
@@ -11,8 +11,9 @@ use snorkel_netns::{Netns, NetnsId, Pid, Process, caps, chain};
 use crate::askers::{Askers, Wanted};
 use crate::join::{RawNamespace, join};
 use crate::processes::{self, Inhabited};
+use crate::proof::{self, Look};
 use crate::snapshot::{Namespace, SCHEMA, Snapshot, Target};
-use crate::{Result, listeners};
+use crate::{Error, Result, listeners};
 
 /// What a snapshot is to hold.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +70,7 @@ impl Surveyor {
         self.read_links(&mut places, &inhabited, own.inode(), &mut snapshot);
         hide_mounts_of_containers(&mut snapshot);
         sort(&mut snapshot);
+        snapshot.name_targets();
         snapshot.name_far_ends();
         Ok(snapshot)
     }
@@ -81,14 +83,15 @@ impl Surveyor {
 
     /// Makes a target of each container and opens its namespace.
     fn place_containers(&self, answer: Answer, places: &mut Places, snapshot: &mut Snapshot) {
-        for container in answer.containers {
+        let processes = self.prove(&answer.containers);
+        for (container, process) in answer.containers.into_iter().zip(processes) {
             let name = container.qualified();
-            let opened = match (&container.pid, &container.netns_path) {
-                (Some(pid), _) => Process::open(*pid).and_then(|process| process.netns()).map(Some),
+            let opened = match (process, &container.netns_path) {
+                (Some(process), _) => process.and_then(|process| Ok(Some(process.netns()?))),
                 (None, Some(path))
                     if container.state == State::Running || container.engine == Engine::Netns =>
                 {
-                    Netns::open(path).map(Some)
+                    Netns::open(path).map(Some).map_err(Error::from)
                 }
                 _ => Ok(None),
             };
@@ -104,8 +107,50 @@ impl Surveyor {
                 }
             };
             let netns = inode.map(|inode| NetnsId { inode, cookie: 0 });
-            snapshot.targets.push(Target { name, host: false, netns, container });
+            snapshot.targets.push(Target {
+                short: container.short_name(),
+                name,
+                host: false,
+                netns,
+                container,
+            });
         }
+    }
+
+    /// The process of each container that has one, proved to be its own: by itself where that can be, else by asking the
+    /// engines concerned once more.
+    fn prove(&self, containers: &[Container]) -> Vec<Option<Result<Process>>> {
+        let looks: Vec<Option<Result<Look>>> =
+            containers.iter().map(|c| Some(proof::look(c, c.pid?))).collect();
+        let mut taken: HashMap<Pid, String> = HashMap::new();
+        let mut engines: Vec<Engine> = Vec::new();
+        for (container, look) in containers.iter().zip(&looks) {
+            match look {
+                Some(Ok(Look::Proved(process))) => {
+                    taken.insert(process.pid(), container.qualified());
+                }
+                Some(Ok(Look::Open(_))) if !engines.contains(&container.engine) => {
+                    engines.push(container.engine);
+                }
+                _ => {}
+            }
+        }
+        let again = if engines.is_empty() {
+            Vec::new()
+        } else {
+            let query = Query { engines: Some(engines), ..self.survey.query.clone() };
+            snorkel_engines::list(&query).containers
+        };
+        let again: HashMap<_, &Container> = again.iter().map(|c| (identity(c), c)).collect();
+        let settle = |container: &Container, look: Look| match look {
+            Look::Proved(process) => Ok(process),
+            Look::Open(doubt) => match taken.get(&doubt.pid()) {
+                Some(owner) => Err(doubt.refuted(container, format!("it is that of {owner}"))),
+                None => doubt.settle(container, again.get(&identity(container)).copied()),
+            },
+        };
+        let settled = containers.iter().zip(looks);
+        settled.map(|(c, look)| look.map(|look| look.and_then(|look| settle(c, look)))).collect()
     }
 
     /// Reads and joins the links of every namespace that was placed.
@@ -205,6 +250,11 @@ impl Surveyor {
 /// What came of reading a namespace.
 type Read = Result<RawNamespace, snorkel_rtnl::Error>;
 
+/// What tells a container from all others.
+fn identity(container: &Container) -> (Engine, Option<&str>, &str, Option<&Path>) {
+    (container.engine, container.scope.as_deref(), &container.id, container.socket.as_deref())
+}
+
 /// The namespaces that were opened, each once.
 #[derive(Default)]
 struct Places {
@@ -248,6 +298,7 @@ fn place_unowned(inhabited: &Inhabited, places: &mut Places, snapshot: &mut Snap
         };
         snapshot.targets.push(Target {
             name: container.qualified(),
+            short: container.short_name(),
             host: false,
             netns: Some(NetnsId { inode: *inode, cookie: 0 }),
             container,

@@ -11,6 +11,7 @@ mod join;
 mod listeners;
 pub mod locate;
 mod processes;
+mod proof;
 mod snapshot;
 pub mod which;
 

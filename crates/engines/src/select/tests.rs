@@ -29,7 +29,7 @@ fn pod(container: Option<&str>, id: &str) -> Container {
 #[test]
 fn a_container_of_a_pod_is_meant_by_what_the_listing_calls_it() {
     let app = pod(Some("app"), "a1");
-    assert_eq!(app.short_name(), "web-0/app");
+    assert_eq!(app.short_name(), "default/web-0/app");
     let mut all = vec![pod(None, "a0"), app, pod(Some("side"), "a2")];
     assert_eq!(named("web-0/app", &all).unwrap(), "pod:default/web-0/app");
     assert_eq!(named("default/web-0", &all).unwrap(), "pod:default/web-0");

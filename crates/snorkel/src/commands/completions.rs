@@ -92,16 +92,16 @@ fn candidates(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
     let answer = snorkel_engines::list(&Query { timeout: PATIENCE, ..Query::default() });
     let mut names: Vec<(String, String)> = Vec::new();
-    for container in
-        answer.containers.iter().filter(|container| container.pid.is_some() || container.netns_path.is_some())
-    {
-        names.push((container.qualified(), container.status.clone()));
-        // The plain name is offered too, as long as it means just one.
-        names.push((container.short_name(), container.engine.to_string()));
+    for (container, called) in answer.containers.iter().zip(snorkel_engines::called(&answer.containers)) {
+        if container.pid.is_none() && container.netns_path.is_none() {
+            continue;
+        }
+        // The plain name is offered too, as long as it means just this one.
+        if called.short != called.name {
+            names.push((called.short, container.engine.to_string()));
+        }
+        names.push((called.name, container.status.clone()));
     }
-    let plain: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
-    names.retain(|(name, _)| {
-        name.starts_with(&*typed) && plain.iter().filter(|other| *other == name).count() == 1
-    });
+    names.retain(|(name, _)| name.starts_with(&*typed));
     names.into_iter().map(|(name, help)| CompletionCandidate::new(name).help(Some(help.into()))).collect()
 }

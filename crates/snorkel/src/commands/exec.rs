@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use snorkel_engines::{LabelFilter, SelectError, TargetSpec};
+use snorkel_engines::{LabelFilter, TargetSpec};
 use snorkel_netns::Error as NetnsError;
 use snorkel_netns::enter::{Dns, Kind, PrivateMounts, enter};
 use snorkel_topology::locate::{Located, locate_meanwhile};
@@ -128,17 +128,7 @@ impl Exec {
 
 /// The one target that was typed, ready to be entered. `meanwhile` is done while the engines think about it.
 fn find(globals: &Globals, target: &TargetSpec, meanwhile: impl FnOnce()) -> Result<Located, Failure> {
-    locate_meanwhile(&globals.query(&[]), target, meanwhile).map_err(|error| {
-        let hint = match &error {
-            snorkel_topology::Error::Select(SelectError::NotFound { .. }) => Some("snorkel ls -a"),
-            _ => None,
-        };
-        let failure = Failure::from(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
+    Ok(locate_meanwhile(&globals.query(&[]), target, meanwhile)?)
 }
 
 /// The failure with the status that a shell would give.

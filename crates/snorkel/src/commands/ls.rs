@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use snorkel_engines::{Engine, LabelFilter, SelectError, TargetSpec};
+use snorkel_engines::{Container, Engine, LabelFilter, SelectError, TargetSpec};
 use snorkel_topology::{Snapshot, Survey, Surveyor};
 
 use crate::cli::Globals;
@@ -63,8 +63,9 @@ impl Ls {
             });
         }
         let mut snapshot = surveyor.take()?;
-        self.narrow(&mut snapshot)?;
+        // First: what is not found may be what could not be asked for.
         warn_snapshot(&snapshot);
+        self.narrow(&mut snapshot)?;
         print(&self.render(&snapshot, globals)?)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -73,16 +74,18 @@ impl Ls {
     fn narrow(&self, snapshot: &mut Snapshot) -> Result<(), Failure> {
         if !self.targets.is_empty() {
             let containers: Vec<_> = snapshot.targets.iter().map(|target| target.container.clone()).collect();
-            let mut wanted = Vec::new();
+            let mut wanted: Vec<Container> = Vec::new();
             for spec in &self.targets {
-                wanted.push(match snorkel_engines::select(spec, &containers) {
-                    Ok(container) => container.qualified(),
+                match snorkel_engines::select(spec, &containers) {
+                    Ok(container) => wanted.push(container.clone()),
                     // To be entered it would have to run; to be listed it need not.
-                    Err(SelectError::Stopped { qualified, .. }) => qualified,
+                    Err(SelectError::Stopped { qualified, .. }) => {
+                        wanted.extend(containers.iter().filter(|c| c.qualified() == qualified).cloned());
+                    }
                     Err(other) => return Err(other.into()),
-                });
+                }
             }
-            snapshot.narrow(|target| wanted.contains(&target.name));
+            snapshot.narrow(|target| wanted.contains(&target.container));
         } else if !self.engine.is_empty() || !self.label.is_empty() {
             snapshot.narrow(|target| self.all || is_running(target));
         }
