@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::asking::{Job, Sink, What, block_on, jobs, run};
 use crate::fault::{Result, Warning};
+use crate::select::is_abbreviated;
 use crate::{
-    Container, Endpoint, Endpoints, Engine, Kind, SelectError, TargetSpec, containerd, cri, docker, merge,
-    mounts, owner, podman, process, select,
+    Container, Endpoint, Endpoints, Engine, Kind, SelectError, TargetSpec, containerd, cri, docker, lxc,
+    merge, mounts, podman, process, select,
 };
 
 /// How long an engine may take if nobody says otherwise.
@@ -107,8 +108,10 @@ pub fn lookup_meanwhile(query: &Query, spec: &TargetSpec, meanwhile: impl FnOnce
     let mut meanwhile = Some(meanwhile);
     let mut once = || meanwhile.take().map_or((), |meanwhile| meanwhile());
     let found = finish(query, complete(query, run(query, jobs(query, &What::Spec(spec)), &mut once)));
-    if !matches!(select(spec, &found.containers), Err(SelectError::NotFound { .. })) {
-        return found;
+    match select(spec, &found.containers) {
+        Err(SelectError::NotFound { .. }) => {}
+        Ok(container) if is_abbreviated(spec, container) => return with_pods_of_podman(query, found),
+        _ => return found,
     }
     // The other engines have given their whole list already, and one that failed is not given its time-out once more.
     let rest: Vec<Job> = jobs(query, &What::All)
@@ -120,6 +123,16 @@ pub fn lookup_meanwhile(query: &Query, spec: &TargetSpec, meanwhile: impl FnOnce
     all.warnings.splice(0..0, found.warnings);
     all.containers.extend(found.containers);
     finish(query, all)
+}
+
+/// Podman tells of its pods only in its list.
+fn with_pods_of_podman(query: &Query, mut found: Answer) -> Answer {
+    let podman = jobs(query, &What::All).into_iter().filter(|job| job.engine == Engine::Podman).collect();
+    let listed = run(query, podman, &mut || ());
+    let is_new = |c: &Container| !found.containers.iter().any(|known| known.id == c.id);
+    let new: Vec<Container> = listed.containers.into_iter().filter(is_new).collect();
+    found.containers.extend(new);
+    finish(query, found)
 }
 
 /// Whether an engine was asked for one container only.
@@ -138,16 +151,13 @@ fn asked_narrowly(spec: &TargetSpec, engine: Engine) -> bool {
 pub fn recheck(query: &Query, container: &Container) -> Result<Option<Container>> {
     let endpoint =
         container.socket.as_ref().map(|path| Endpoint { path: path.clone(), scope: container.scope.clone() });
-    let checked = |found: Option<Container>| {
-        found.map(|mut container| owner::check(&mut container).map(|()| container)).transpose()
-    };
     let sink = Sink::default();
     match (container.engine, &endpoint) {
         (Engine::Docker, Some(e)) => {
-            return checked(absent(block_on(query.timeout, docker::recheck(e, &container.id)))?);
+            absent(block_on(query.timeout, docker::recheck(e, &container.id, &sink)))?;
         }
         (Engine::Podman, Some(e)) => {
-            return checked(absent(block_on(query.timeout, podman::recheck(e, &container.id)))?);
+            absent(block_on(query.timeout, podman::recheck(e, &container.id, &sink)))?;
         }
         // The endpoint's scope is the engine's; the container's is a namespace within it.
         (Engine::Containerd, Some(e)) => {
@@ -157,6 +167,7 @@ pub fn recheck(query: &Query, container: &Container) -> Result<Option<Container>
         (Engine::Cri, Some(e)) => {
             absent(block_on(query.timeout, cri::list(&Endpoint::new(&e.path), Some(&container.id), &sink)))?;
         }
+        (Engine::Lxc, Some(e)) => lxc::recheck(&e.path, query.timeout, &sink)?,
         (Engine::Pid, _) => process::lookup(&container.id, &sink)?,
         (Engine::Netns, _) => {
             mounts::list(&query.endpoints.netns_dirs, container.netns_path.as_deref(), &sink)?;
@@ -168,7 +179,8 @@ pub fn recheck(query: &Query, container: &Container) -> Result<Option<Container>
             }
         }
     }
-    let mut taken = sink.take();
+    let mut taken = sink.take().judged();
+    // A container that took the old one's id for its name is another one.
     match taken.containers.into_iter().find(|c| c.id == container.id && c.scope == container.scope) {
         Some(found) => Ok(Some(found)),
         // What was not told may have been this one: that it is gone is certain only after a whole answer.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::fault::{Fault, Result};
+use crate::fault::{Fault, Result, Warning};
 use crate::{
     Answer, Container, Endpoint, Engine, Kind, Query, TargetSpec, containerd, cri, docker, lab, lxc, mounts,
     nspawn, owner, podman, process,
@@ -20,6 +20,25 @@ pub(crate) struct Sink(Arc<Mutex<Taken>>);
 pub(crate) struct Taken {
     pub(crate) containers: Vec<Container>,
     pub(crate) faults: Vec<Fault>,
+    /// Why the conversation ended before everything was told.
+    pub(crate) broken_off: Option<Fault>,
+    /// Whose engine said it; none of engines that are asked otherwise than over a connection of the user's.
+    uid: Option<u32>,
+}
+
+impl Taken {
+    /// Without what a user's engine says of processes that are not his.
+    pub(crate) fn judged(mut self) -> Taken {
+        let (uid, faults) = (self.uid, &mut self.faults);
+        self.containers.retain_mut(|container| match owner::check(container, uid) {
+            Ok(()) => true,
+            Err(fault) => {
+                faults.push(fault);
+                false
+            }
+        });
+        self
+    }
 }
 
 impl Sink {
@@ -31,6 +50,11 @@ impl Sink {
         self.with(|t| t.containers.extend(containers));
     }
 
+    /// Notes whose engine it is that says all this.
+    pub(crate) fn served_by(&self, uid: u32) {
+        self.with(|t| t.uid = Some(uid));
+    }
+
     pub(crate) fn warn(&self, fault: Fault) {
         self.with(|t| t.faults.push(fault));
     }
@@ -38,7 +62,7 @@ impl Sink {
     pub(crate) fn add(&self, other: Taken) {
         self.with(|t| {
             t.containers.extend(other.containers);
-            t.faults.extend(other.faults);
+            t.faults.extend(other.faults.into_iter().chain(other.broken_off));
         });
     }
 
@@ -115,11 +139,18 @@ pub(crate) fn jobs(query: &Query, what: &What<'_>) -> Vec<Job> {
         .then(|| -> Work { Box::new(move |sink, _, _| mounts::list(&dirs, path.as_deref(), sink)) });
     local(Engine::Netns, netns);
     local(Engine::Lab, from.lab.then(|| -> Work { Box::new(|sink, time, _| lab::list(sink, time)) }));
-    if let What::Spec(spec) = what
-        && spec.engine() == Some(Engine::Pid)
-    {
-        let pid = spec.name.clone();
-        local(Engine::Pid, Some(Box::new(move |sink, _, _| process::lookup(&pid, sink))));
+    if let What::Spec(spec) = what {
+        let number = spec.name.clone();
+        let work: Option<Work> = match spec.kind {
+            Some(Kind::Engine(Engine::Pid)) => {
+                Some(Box::new(move |sink, _, _| process::lookup(&number, sink)))
+            }
+            None if process::is_number(&number) => {
+                Some(Box::new(move |sink, _, _| process::lookup_apart(&number, sink)))
+            }
+            _ => None,
+        };
+        local(Engine::Pid, work);
     }
     jobs
 }
@@ -197,6 +228,8 @@ pub(crate) fn run(query: &Query, mut jobs: Vec<Job>, meanwhile: &mut dyn FnMut()
     let mut collect = |taken: Taken, engine: Engine, endpoint: Option<&Endpoint>| {
         let socket = endpoint.map(|e| e.path.as_path());
         answer.warnings.extend(taken.faults.iter().map(|f| f.warn(engine, socket)));
+        let broken_off = taken.broken_off.map(|f| Warning { unfinished: true, ..f.warn(engine, socket) });
+        answer.warnings.extend(broken_off);
         answer.containers.extend(taken.containers);
     };
     if jobs.len() == 1
@@ -226,8 +259,8 @@ pub(crate) fn run(query: &Query, mut jobs: Vec<Job>, meanwhile: &mut dyn FnMut()
             let taken = match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                 Err(source) => Taken {
-                    containers: Vec::new(),
-                    faults: vec![Fault::Read { path: "a thread to ask it".into(), source }],
+                    broken_off: Some(Fault::Read { path: "a thread to ask it".into(), source }),
+                    ..Taken::default()
                 },
             };
             collect(taken, engine, endpoint.as_ref());
@@ -258,19 +291,8 @@ impl Job {
         let begun = Instant::now();
         let result = (self.work)(&sink, timeout, meanwhile);
         tracing::debug!(engine = %self.engine, took = ?begun.elapsed(), "asked");
-        match result {
-            Err(fault) if !fault.is_absence() => sink.warn(fault),
-            _ => {}
-        }
-        let mut taken = sink.take();
-        taken.containers.retain_mut(|container| match owner::check(container) {
-            Ok(()) => true,
-            Err(fault) => {
-                taken.faults.push(fault);
-                false
-            }
-        });
-        taken
+        let broken_off = result.err().filter(|fault| !fault.is_absence());
+        Taken { broken_off, ..sink.take() }.judged()
     }
 }
 

@@ -24,6 +24,7 @@ const CONNECTIONS: usize = 4;
 /// Every container of one engine.
 pub(crate) async fn list(endpoint: &Endpoint, sink: &Sink) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
+    sink.served_by(client.uid());
     let reply = client.get("/containers/json?all=1").await?;
     if reply.status != StatusCode::OK {
         return Err(reply.refusal());
@@ -44,6 +45,7 @@ async fn inspect_running(first: Client, endpoint: &Endpoint, listed: Vec<Contain
     let workers = running.len().div_ceil(8).clamp(1, CONNECTIONS);
     let queue = Arc::new(Mutex::new(VecDeque::from(running)));
     let mut tasks = JoinSet::new();
+    let uid = first.uid();
     let mut first = Some(first);
     for _ in 0..workers {
         let queue = Arc::clone(&queue);
@@ -53,7 +55,7 @@ async fn inspect_running(first: Client, endpoint: &Endpoint, listed: Vec<Contain
         tasks.spawn(async move {
             let client = match client {
                 Some(client) => Ok(client),
-                None => Client::connect(&path).await,
+                None => Client::connect_to(&path, uid).await,
             };
             match client {
                 Ok(mut client) => inspect_queued(&mut client, &queue, &sink).await,
@@ -113,6 +115,7 @@ pub(crate) async fn lookup(
     meanwhile: &mut dyn FnMut(),
 ) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
+    sink.served_by(client.uid());
     let reply: Reply = client.get_meanwhile(&inspect_path(reference), meanwhile).await?;
     let inspected: model::Inspected = match reply.status {
         StatusCode::OK => reply.json()?,
@@ -142,11 +145,11 @@ async fn status_of(client: &mut Client, id: &str) -> Option<String> {
 }
 
 /// This very container again, by its full id.
-pub(crate) async fn recheck(endpoint: &Endpoint, id: &str) -> Result<Option<Container>> {
+pub(crate) async fn recheck(endpoint: &Endpoint, id: &str, sink: &Sink) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
-    let found = inspect(&mut client, id).await?.map(|c| c.into_container(endpoint));
-    // A container that took the old one's id for its name is another one.
-    Ok(found.filter(|c| c.id == id))
+    sink.served_by(client.uid());
+    sink.extend(inspect(&mut client, id).await?.map(|c| c.into_container(endpoint)));
+    Ok(())
 }
 
 /// Where its events come from. Those of exec and of health checks, which come all the time, are left out.

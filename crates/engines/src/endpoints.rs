@@ -192,6 +192,7 @@ impl Endpoints {
             )),
             remedy: Some("run snorkel on that host".into()),
             denied: false,
+            unfinished: false,
         });
     }
 

@@ -236,6 +236,12 @@ pub struct Container {
     pub network_mode: Option<String>,
     /// Ports of the host that lead to it.
     pub ports: Vec<PublishedPort>,
+    /// When its first process was started, as the engine says: seconds since the beginning of 1970.
+    #[serde(default)]
+    pub started: Option<i64>,
+    /// The process whose child its first process is: what runs it, as the kernel knows it by its socket.
+    #[serde(skip)]
+    pub keeper: Option<Pid>,
     /// The image it was made from.
     pub image: Option<String>,
     /// The file on the host that the engine keeps as its resolv.conf.
@@ -263,6 +269,8 @@ impl Container {
             netns_path: None,
             network_mode: None,
             ports: Vec::new(),
+            started: None,
+            keeper: None,
             image: None,
             resolv_conf: None,
             hosts: None,
@@ -294,18 +302,10 @@ impl Container {
         }
     }
 
-    /// What to call it where the engine is plain: its first name with its scope, its pod and name in it, or the start of
-    /// its id. It selects it, too, where no other engine has one of that name.
+    /// The qualified name without the engine. It selects it, too, where nothing else is called so ([`crate::called`]).
     pub fn short_name(&self) -> String {
-        match (self.names.first(), &self.pod) {
-            (Some(name), _) => match &self.scope {
-                Some(scope) if self.engine != Engine::Containerd => format!("{scope}/{name}"),
-                _ => name.clone(),
-            },
-            (None, Some(Pod { name, container: Some(container), .. })) => format!("{name}/{container}"),
-            (None, Some(Pod { name, container: None, .. })) => name.clone(),
-            (None, None) => self.short_id().to_owned(),
-        }
+        let qualified = self.qualified();
+        qualified.split_once(':').map_or(qualified.as_str(), |(_, name)| name).to_owned()
     }
 
     /// Whether there is a network to work in: a process, or a namespace that is mounted.
@@ -320,7 +320,7 @@ impl Container {
 
     /// The first twelve digits of a generated id, as the engines print it; other ids whole.
     fn short_id(&self) -> &str {
-        if is_generated(&self.id) { &self.id[..12] } else { &self.id }
+        if self.engine.has_ids() && is_generated(&self.id) { &self.id[..12] } else { &self.id }
     }
 
     /// The pid counts for running and paused containers only: engines leave stale ones behind.

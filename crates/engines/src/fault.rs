@@ -35,6 +35,14 @@ pub enum Fault {
     /// The whole conversation took too long.
     #[error("did not answer within {}", seconds(*.0))]
     TimedOut(Duration),
+    /// One of several sockets that are asked for one list.
+    #[error("{who} did not answer within {}", seconds(*.time))]
+    Silent {
+        /// The socket, or some of them.
+        who: String,
+        /// How long it was waited for.
+        time: Duration,
+    },
     /// The connection broke, or what came was not the protocol.
     #[error("the answer to {request} broke off or is not of its protocol: {why}")]
     Broken {
@@ -105,7 +113,9 @@ impl Fault {
             Fault::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as root".into())
             }
-            Fault::TimedOut(_) => Some("give it longer with --timeout, or look whether it is well".into()),
+            Fault::TimedOut(_) | Fault::Silent { .. } => {
+                Some("give it longer with --timeout, or look whether it is well".into())
+            }
             _ => None,
         }
     }
@@ -118,6 +128,7 @@ impl Fault {
             what: escaped(&self.to_string()),
             remedy: self.remedy(engine),
             denied: self.is_permission(),
+            unfinished: false,
         }
     }
 }
@@ -136,6 +147,9 @@ pub struct Warning {
     /// Whether the kernel refused for want of rights: the engine is there, and may be well.
     #[serde(default)]
     pub denied: bool,
+    /// Whether the engine did not tell all that it has: what is not in the answer may be there all the same.
+    #[serde(default)]
+    pub unfinished: bool,
 }
 
 impl std::fmt::Display for Warning {

@@ -13,6 +13,7 @@ use snorkel_netns::chain;
 use tokio::net::UnixStream;
 
 use crate::fault::{Fault, Result, escaped};
+use crate::owner;
 
 /// A list of ten thousand containers is some 30 MiB.
 const LONGEST_BODY: usize = 64 << 20;
@@ -28,6 +29,8 @@ pub(crate) async fn connect(path: &Path) -> Result<UnixStream> {
 /// A connection to an engine, used for one request after the other.
 pub(crate) struct Client {
     path: PathBuf,
+    /// Whose engine it is, as the kernel knows him.
+    uid: u32,
     sender: http1::SendRequest<Empty<Bytes>>,
 }
 
@@ -41,6 +44,7 @@ pub(crate) struct Reply {
 impl Client {
     pub(crate) async fn connect(path: &Path) -> Result<Client> {
         let stream = connect(path).await?;
+        let uid = owner::of_engine(&stream, path)?;
         let (sender, connection) = http1::Builder::new()
             .max_headers(MOST_HEADERS)
             .max_buf_size(LONGEST_HEAD)
@@ -53,7 +57,21 @@ impl Client {
                 tracing::debug!(%error, "a connection to an engine ended");
             }
         });
-        Ok(Client { path: path.to_owned(), sender })
+        Ok(Client { path: path.to_owned(), uid, sender })
+    }
+
+    /// Whose engine it is.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// A further connection to the engine of this user, and to nobody else's.
+    pub(crate) async fn connect_to(path: &Path, uid: u32) -> Result<Client> {
+        let client = Client::connect(path).await?;
+        if client.uid == uid {
+            return Ok(client);
+        }
+        Err(Fault::Foreign("another user answers on its socket than a moment ago".to_owned()))
     }
 
     /// Sends a request and gives the answer's head; the body can still be read.
@@ -72,7 +90,7 @@ impl Client {
             .map_err(|e| Fault::Broken { request: what.clone(), why: e.to_string() })?;
         // A kept connection may have been closed since; a request on it fails at once.
         if self.sender.ready().await.is_err() {
-            *self = Client::connect(&self.path).await?;
+            *self = Client::connect_to(&self.path, self.uid).await?;
         }
         let answer = self.sender.send_request(request);
         // The connection is a task of its own, which writes the request as soon as this one steps back.

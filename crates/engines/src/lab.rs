@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use snorkel_netns::Pid;
 
 use crate::asking::Sink;
 use crate::fault::{Fault, Result, escaped};
@@ -58,27 +59,29 @@ enum Port {
 /// The members of every lab.
 pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
     let deadline = Instant::now() + timeout;
-    for socket in unixsockets::listening(Path::new("/proc/net/unix"))? {
+    let sockets = Path::new("/proc/net/unix");
+    for socket in unixsockets::listening(sockets)? {
         let Some(name) = socket.strip_prefix(PREFIX) else { continue };
         let name = String::from_utf8_lossy(name).into_owned();
         match ask(&socket, deadline, timeout) {
-            Ok(line) => match parse(&name, &line) {
-                Ok(containers) => sink.extend(containers),
+            Ok((line, holder)) => match parse(&name, &line) {
+                Ok(members) => sink.extend(members.into_iter().map(|c| Container { keeper: holder, ..c })),
                 Err(fault) => sink.warn(fault),
             },
             // The lab was taken down in the meantime.
-            Err(Fault::Connect { source, .. }) if source.kind() == std::io::ErrorKind::ConnectionRefused => {}
+            Err(Fault::Connect { .. }) if !unixsockets::still_listens(sockets, &socket) => {}
             Err(fault) => sink.warn(fault),
         }
     }
     Ok(())
 }
 
-fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<Vec<u8>> {
+/// The line that it answers, and its process.
+fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<(Vec<u8>, Option<Pid>)> {
     let shown = escaped(&String::from_utf8_lossy(socket));
     let failed = |source: std::io::Error| {
         if is_timeout(&source) {
-            Fault::TimedOut(timeout)
+            Fault::Silent { who: format!("the lab @{shown}"), time: timeout }
         } else {
             Fault::Connect { path: format!("@{shown}").into(), source }
         }
@@ -92,9 +95,9 @@ fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<Vec<u8>> {
     }
     let mut stream = lab.stream().map_err(failed)?;
     stream.write_all(b"{\"ask\":\"list\"}\n").map_err(failed)?;
-    lab.read_line(LONGEST)
-        .map_err(failed)?
-        .ok_or(Fault::TooLong { request: format!("lab @{shown}"), limit: LONGEST })
+    let line = lab.read_line(LONGEST).map_err(failed)?;
+    let line = line.ok_or(Fault::TooLong { request: format!("lab @{shown}"), limit: LONGEST })?;
+    Ok((line, Pid::new(lab.pid)))
 }
 
 /// Reads a lab's answer. `socket_name` is what the lab is called by its socket, which nobody can forge for another.
@@ -146,6 +149,25 @@ mod tests {
     use proptest::prelude::*;
 
     const ANSWER: &str = r#"{"lab":"lab","nodes":[{"name":"web","pid":123,"labels":{"a":"b"},"ports":[80]},{"name":"db","pid":124}],"switch":{"pid":125}}"#;
+
+    #[test]
+    fn a_lab_that_ends_while_it_is_asked_is_no_fault() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixListener};
+        let name = format!("snorkel-lab/ends-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let ends = std::thread::spawn(move || {
+            let asked = listener.accept();
+            drop(listener);
+            drop(asked);
+        });
+        let sink = Sink::default();
+        list(&sink, Duration::from_secs(60)).unwrap();
+        ends.join().unwrap();
+        let faults = sink.take().faults;
+        assert!(!faults.iter().any(|f| f.to_string().contains(&name)), "{faults:?}");
+    }
 
     #[test]
     fn the_members_of_a_lab_and_its_switch_are_containers() {

@@ -5,9 +5,13 @@
 //! `struct lxc_cmd_rsp` (result, length of data, pointer); an answer that fits into a pointer stands in its place
 //! (lxc, `src/lxc/commands.c` and `commands.h`; the names as `lxc-ls --active` finds them, `lxccontainer.c`).
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,32 +31,58 @@ const GET_NAME: i32 = 8;
 const MESSAGE: usize = 8 + size_of::<usize>();
 /// Names are shorter; a longer answer is no name.
 const LONGEST_NAME: usize = 4096;
+/// So many monitors of other users are waited for at the same time.
+const AT_ONCE: usize = 64;
 
 /// The running containers, by their monitors, and the stopped ones, by their directories.
 pub(crate) fn list(places: &LxcPlaces, timeout: Duration, sink: &Sink) -> Result<()> {
     let deadline = Instant::now() + timeout;
-    // By the directory of containers where the socket's name tells it.
-    let mut running: Vec<(Option<PathBuf>, String)> = Vec::new();
+    let mut talks = Talks { places, timeout, sink, running: Vec::new(), silent: BTreeMap::new() };
+    // Anyone can take such a name and never answer. Whoever may be such a one is asked last, all of them at once: he can
+    // keep nobody waiting but those who wait for him.
+    let mut strangers = Vec::new();
     for socket in unixsockets::listening(&places.sockets)? {
         let Some(name) = monitor_name(&socket) else { continue };
-        let dir = match &name {
-            MonitorName::Plain { dir, .. } => Some(dir.clone()),
-            MonitorName::Hashed => None,
-        };
-        match ask(&socket, name, deadline) {
-            Ok(Some(container)) => {
-                running.push((dir, container.id.clone()));
-                sink.push(container);
+        match Conversation::open_at_once(&socket, deadline) {
+            Ok(begun) if is_trusted(begun.uid) => {
+                let uid = begun.uid;
+                let answer = ask(begun, &socket, &name, deadline);
+                talks.tell(&socket, &name, Some(uid), answer);
             }
-            // It ended in the meantime.
-            Ok(None) => {}
-            Err(source) if is_timeout(&source) => sink.warn(Fault::TimedOut(timeout)),
-            Err(source) => sink.warn(Fault::Connect {
-                path: PathBuf::from(format!("@{}", escaped(&String::from_utf8_lossy(&socket)))),
-                source,
-            }),
+            Ok(begun) if !may_keep(begun.uid, &name) => {
+                tracing::debug!(uid = begun.uid, socket = %shown(&socket).display(), "no monitor of lxc's");
+            }
+            Ok(begun) => strangers.push((socket, name, Some(begun))),
+            Err(e) if is_timeout(&e) => strangers.push((socket, name, None)),
+            Err(e) => talks.tell(&socket, &name, None, Err(e)),
         }
     }
+    for some in strangers.chunks_mut(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = some
+                .iter_mut()
+                .map(|(socket, name, begun)| {
+                    let uid = begun.as_ref().map(|begun| begun.uid);
+                    let begun = begun.take();
+                    let (socket, name) = (&*socket, &*name);
+                    let asked = std::thread::Builder::new().spawn_scoped(scope, move || {
+                        let begun = begun.map_or_else(|| Conversation::open(socket, deadline), Ok)?;
+                        ask(begun, socket, name, deadline)
+                    });
+                    (socket, name, uid, asked)
+                })
+                .collect();
+            for (socket, name, uid, asked) in asking {
+                let answer = match asked {
+                    Ok(asked) => asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                    Err(no_thread) => Err(no_thread),
+                };
+                talks.tell(socket, name, uid, answer);
+            }
+        });
+    }
+    talks.tell_of_silence();
+    let running = talks.running;
     for dir in &places.dirs {
         let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
@@ -80,6 +110,93 @@ pub(crate) fn list(places: &LxcPlaces, timeout: Duration, sink: &Sink) -> Result
         }
     }
     Ok(())
+}
+
+/// The container of one monitor again.
+pub(crate) fn recheck(socket: &Path, timeout: Duration, sink: &Sink) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let Some(bytes) = socket.as_os_str().as_bytes().strip_prefix(b"@") else { return Ok(()) };
+    let Some(name) = monitor_name(bytes) else { return Ok(()) };
+    match Conversation::open(bytes, deadline).and_then(|begun| ask(begun, bytes, &name, deadline)) {
+        Ok(container) => sink.extend(container),
+        Err(e) if is_timeout(&e) => return Err(Fault::TimedOut(timeout)),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(source) => return Err(Fault::Connect { path: socket.to_owned(), source }),
+    }
+    Ok(())
+}
+
+/// What came of the conversations so far.
+struct Talks<'a> {
+    places: &'a LxcPlaces,
+    timeout: Duration,
+    sink: &'a Sink,
+    /// What runs: by the directory of containers where the socket's name tells it.
+    running: Vec<(Option<PathBuf>, String)>,
+    /// Who did not answer in time, by user where he is known.
+    silent: BTreeMap<Option<u32>, Vec<String>>,
+}
+
+impl Talks<'_> {
+    fn tell(
+        &mut self,
+        socket: &[u8],
+        name: &MonitorName,
+        uid: Option<u32>,
+        answer: io::Result<Option<Container>>,
+    ) {
+        match answer {
+            Ok(Some(container)) => {
+                let dir = match name {
+                    MonitorName::Plain { dir, .. } => Some(dir.clone()),
+                    MonitorName::Hashed => None,
+                };
+                self.running.push((dir, container.id.clone()));
+                self.sink.push(container);
+            }
+            // It ended in the meantime.
+            Ok(None) => {}
+            Err(source) if is_timeout(&source) => {
+                self.silent.entry(uid).or_default().push(shown(socket).to_string_lossy().into_owned());
+            }
+            Err(source) if source.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(_) if !unixsockets::still_listens(&self.places.sockets, socket) => {}
+            Err(source) => self.sink.warn(Fault::Connect { path: shown(socket), source }),
+        }
+    }
+
+    /// One line for each user, however many sockets he has.
+    fn tell_of_silence(&mut self) {
+        for (uid, sockets) in std::mem::take(&mut self.silent) {
+            let of = uid.map_or_else(String::new, |uid| format!(" of user {}", users::name_of(uid)));
+            let who = match &sockets[..] {
+                [only] => format!("the monitor {}{of}", escaped(only)),
+                [first, ..] => format!("{} monitors{of}, {} among them,", sockets.len(), escaped(first)),
+                [] => continue,
+            };
+            self.sink.warn(Fault::Silent { who, time: self.timeout });
+        }
+    }
+}
+
+/// A socket as it is shown, with `@` for the byte before an abstract name.
+fn shown(socket: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec([b"@", socket].concat()))
+}
+
+/// Root and oneself.
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == users::own_uid()
+}
+
+/// Whether a user can be the keeper of the container that a name tells of: its directory is his. Only root works in the
+/// containers of others.
+fn may_keep(uid: u32, name: &MonitorName) -> bool {
+    users::own_uid() == 0
+        && match name {
+            MonitorName::Plain { dir, name } => fs::metadata(dir.join(name)).is_ok_and(|m| m.uid() == uid),
+            MonitorName::Hashed => true,
+        }
 }
 
 /// Whether an entry in a directory of containers is one: LXC keeps a directory with a configuration for each, LXD and
@@ -120,17 +237,17 @@ fn monitor_name(socket: &[u8]) -> Option<MonitorName> {
     Some(MonitorName::Plain { dir: dir.to_owned(), name })
 }
 
-/// Asks one monitor; each command takes a connection of its own.
-fn ask(socket: &[u8], name: MonitorName, deadline: Instant) -> io::Result<Option<Container>> {
-    let begun = match Conversation::open(socket, deadline) {
-        Ok(begun) => begun,
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
-        Err(e) => return Err(e),
-    };
+/// Asks one monitor, to which a connection was begun; each further command takes one of its own.
+fn ask(
+    begun: Conversation,
+    socket: &[u8],
+    name: &MonitorName,
+    deadline: Instant,
+) -> io::Result<Option<Container>> {
     let (uid, monitor) = (begun.uid, begun.pid);
     let pid = command(begun, GET_INIT_PID)?;
     let name = match name {
-        MonitorName::Plain { name, .. } => name,
+        MonitorName::Plain { name, .. } => name.clone(),
         MonitorName::Hashed => {
             let data = command(Conversation::open(socket, deadline)?, GET_NAME)?.data;
             let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
@@ -148,6 +265,8 @@ fn ask(socket: &[u8], name: MonitorName, deadline: Instant) -> io::Result<Option
         names: vec![name.clone()],
         state,
         status: status.into(),
+        socket: Some(shown(socket)),
+        keeper: Pid::new(monitor),
         ..Container::new(Engine::Lxc, name)
     };
     container.set_pid(i64::from(pid.value));

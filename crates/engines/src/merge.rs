@@ -69,6 +69,7 @@ fn join(kept: &mut Container, mut other: Container) {
         kept.netns_path = kept.netns_path.take().or(other.netns_path);
     }
     kept.network_mode = kept.network_mode.take().or(other.network_mode);
+    kept.started = kept.started.or(other.started);
     kept.image = kept.image.take().or(other.image);
     kept.resolv_conf = kept.resolv_conf.take().or(other.resolv_conf);
     kept.hosts = kept.hosts.take().or(other.hosts);

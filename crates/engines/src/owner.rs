@@ -11,9 +11,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use snorkel_netns::Pid;
+use tokio::net::UnixStream;
 
 use crate::fault::{Fault, Result};
-use crate::{Container, Engine, users};
+use crate::{Container, users};
 
 /// `_IO(0xb7, 2)` and `_IO(0xb7, 4)` of linux/nsfs.h.
 const NS_GET_PARENT: libc::Ioctl = 0xb702;
@@ -21,17 +22,25 @@ const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
 /// The kernel nests user namespaces no deeper (user_namespaces(7)).
 const DEEPEST: usize = 33;
 
+/// Whose engine answers on a connection. It is the connection that is asked (`SO_PEERCRED`, unix(7)): what lies at the
+/// path may be another socket by now. On a socket in a user's directory only that user is listened to.
+pub(crate) fn of_engine(connection: &UnixStream, path: &Path) -> Result<u32> {
+    let uid =
+        connection.peer_cred().map_err(|source| Fault::Connect { path: path.to_owned(), source })?.uid();
+    match users::of_runtime_path(path).filter(|user| *user != uid && users::own_uid() == 0) {
+        None => Ok(uid),
+        Some(user) => Err(Fault::Foreign(format!(
+            "lies in the directory of user {}, but it is user {} who answers on it",
+            users::name_of(user),
+            users::name_of(uid)
+        ))),
+    }
+}
+
 /// Refuses a process that cannot be this engine's, and forgets what a user's engine says of files that are not his.
-pub(crate) fn check(container: &mut Container) -> Result<()> {
-    if !matches!(container.engine, Engine::Docker | Engine::Podman) || users::own_uid() != 0 {
-        return Ok(());
-    }
-    let Some(uid) = container.socket.as_ref().and_then(|s| fs::metadata(s).ok()).map(|m| m.uid()) else {
-        return Ok(());
-    };
-    if uid == 0 {
-        return Ok(());
-    }
+/// `uid` is whose engine it is, for those that users may have.
+pub(crate) fn check(container: &mut Container, uid: Option<u32>) -> Result<()> {
+    let Some(uid) = uid.filter(|uid| *uid != 0 && users::own_uid() == 0) else { return Ok(()) };
     let his = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == uid);
     container.resolv_conf = container.resolv_conf.take().filter(his);
     container.hosts = container.hosts.take().filter(his);
@@ -91,6 +100,7 @@ fn parent(namespace: &OwnedFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Engine;
 
     #[test]
     fn a_process_of_the_host_belongs_to_no_user_below_root() {
@@ -100,17 +110,22 @@ mod tests {
     #[test]
     fn an_engine_of_a_user_cannot_pass_off_a_process_of_the_host_as_its_own() {
         assert_eq!(users::own_uid(), 0, "this test needs root");
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("docker.sock");
-        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        std::os::unix::fs::chown(&socket, Some(4_000_000), None).unwrap();
         let mut container = Container {
             pid: Some(Pid::own()),
-            socket: Some(socket),
             resolv_conf: Some("/etc/shadow".into()),
             ..Container::new(Engine::Docker, "a")
         };
-        assert!(matches!(check(&mut container), Err(Fault::Foreign(_))));
+        assert!(matches!(check(&mut container, Some(4_000_000)), Err(Fault::Foreign(_))));
         assert_eq!(container.resolv_conf, None);
+        container.pid = Some(Pid::own());
+        assert!(check(&mut container, Some(0)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn in_a_users_directory_nobody_else_is_listened_to() {
+        assert_eq!(users::own_uid(), 0, "this test needs root");
+        let (root, _) = UnixStream::pair().unwrap();
+        assert!(matches!(of_engine(&root, "/run/user/4000000/docker.sock".as_ref()), Err(Fault::Foreign(_))));
+        assert_eq!(of_engine(&root, "/run/docker.sock".as_ref()).unwrap(), 0);
     }
 }

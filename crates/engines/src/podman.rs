@@ -29,6 +29,7 @@ pub(crate) fn events() -> String {
 /// Every container of one service.
 pub(crate) async fn list(endpoint: &Endpoint, sink: &Sink) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
+    sink.served_by(client.uid());
     list_on(&mut client, endpoint, sink).await
 }
 
@@ -53,6 +54,7 @@ pub(crate) async fn lookup(
     meanwhile: &mut dyn FnMut(),
 ) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
+    sink.served_by(client.uid());
     let reply = client.get_meanwhile(&inspect_path(reference), meanwhile).await?;
     match reply.status {
         StatusCode::OK => sink.push(reply.json::<Inspected>()?.into_container(endpoint)),
@@ -64,13 +66,14 @@ pub(crate) async fn lookup(
 }
 
 /// This very container again, by its full id.
-pub(crate) async fn recheck(endpoint: &Endpoint, id: &str) -> Result<Option<Container>> {
+pub(crate) async fn recheck(endpoint: &Endpoint, id: &str, sink: &Sink) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
+    sink.served_by(client.uid());
     let reply = client.get(&inspect_path(id)).await?;
-    match reply.status {
-        StatusCode::NOT_FOUND => Ok(None),
-        _ => Ok(Some(reply.json::<Inspected>()?.into_container(endpoint)).filter(|c| c.id == id)),
+    if reply.status != StatusCode::NOT_FOUND {
+        sink.push(reply.json::<Inspected>()?.into_container(endpoint));
     }
+    Ok(())
 }
 
 fn inspect_path(reference: &str) -> String {
@@ -96,6 +99,8 @@ pub(crate) struct Listed {
     status: String,
     #[serde(default, deserialize_with = "null")]
     exit_code: i64,
+    #[serde(default, deserialize_with = "null")]
+    started_at: i64,
     #[serde(default, deserialize_with = "null")]
     pod_name: String,
     #[serde(default, deserialize_with = "null")]
@@ -159,6 +164,7 @@ impl Listed {
             ..container(endpoint, Engine::Podman, self.id)
         };
         container.set_pid(self.pid);
+        container.started = container.pid.and(Some(self.started_at)).filter(|seconds| *seconds > 0);
         container
     }
 }

@@ -32,6 +32,10 @@ pub enum SelectError {
     },
 }
 
+/// So many letters name something by its beginning, or by its middle.
+const FEWEST_TO_BEGIN: usize = 2;
+const FEWEST_TO_HOLD: usize = 3;
+
 fn list(names: &[String]) -> String {
     names.iter().map(|n| escaped(n)).collect::<Vec<_>>().join(", ")
 }
@@ -62,7 +66,8 @@ pub fn select<'a>(spec: &TargetSpec, all: &'a [Container]) -> Result<&'a Contain
         &|c| has_id(spec, c, &|id, wanted| id == wanted),
         // A bare word may also be a pod's name; settled below.
         &|_| false,
-        &|c| has_id(spec, c, &|id, wanted| !wanted.is_empty() && id.starts_with(wanted)),
+        // A bare number may be a process's as well: neither is guessed.
+        &|c| is_prefixed(spec, c) || (spec.kind.is_none() && c.engine == Engine::Pid && c.id == spec.name),
     ];
     for (rank, fits) in ranks.iter().enumerate() {
         if rank == 3 {
@@ -81,6 +86,19 @@ pub fn select<'a>(spec: &TargetSpec, all: &'a [Container]) -> Result<&'a Contain
     not_found()
 }
 
+fn is_prefixed(spec: &TargetSpec, c: &Container) -> bool {
+    has_id(spec, c, &|id, wanted| !wanted.is_empty() && id.starts_with(wanted))
+}
+
+/// Whether it is meant by the start of its id only. Then what an engine that was asked for this one container has not
+/// told of, a pod's name, would come before it.
+pub(crate) fn is_abbreviated(spec: &TargetSpec, c: &Container) -> bool {
+    spec.kind.is_none()
+        && is_prefixed(spec, c)
+        && !has_name(spec, c)
+        && !has_id(spec, c, &|id, wanted| id == wanted)
+}
+
 /// Whether the engine, or one under which it is known as well, is the one that is asked for.
 fn is_of(spec: &TargetSpec, c: &Container) -> bool {
     spec.engine().is_none_or(|engine| c.engine == engine)
@@ -91,6 +109,10 @@ fn in_scope(spec: &TargetSpec, c: &Container) -> bool {
 }
 
 fn has_name(spec: &TargetSpec, c: &Container) -> bool {
+    if c.engine == Engine::Pid {
+        // Its name is its command's, which many may have: for the eye.
+        return spec.engine() == Some(Engine::Pid) && c.id == spec.name;
+    }
     let joined = spec.joined();
     let direct = is_of(spec, c)
         && c.names.iter().chain((!c.engine.has_ids()).then_some(&c.id)).any(|name| {
@@ -130,8 +152,7 @@ fn alias_fits(spec: &TargetSpec, alias: &TargetSpec, name: &dyn Fn(&str) -> bool
         && name(&alias.name)
 }
 
-/// A pod without the word before it: `NAME`, `NAMESPACE/NAME`, `NAMESPACE/NAME/CONTAINER`, and `NAME/CONTAINER`, as
-/// [`Container::short_name`] has it.
+/// A pod without the word before it: `NAME`, `NAMESPACE/NAME`, `NAMESPACE/NAME/CONTAINER`, and `NAME/CONTAINER`.
 fn settle_bare_pod<'a>(
     spec: &TargetSpec,
     all: &'a [Container],
@@ -204,7 +225,11 @@ fn settle_pod<'a>(spec: &TargetSpec, all: &'a [Container]) -> Option<Result<&'a 
     };
     Some(match up(true).or_else(|| up(false)) {
         Some(found) => Ok(found),
-        None => Err(stopped(first)),
+        // The sandbox speaks for the pod, wherever it stands in the list.
+        None => {
+            let sandbox = matches.iter().find(|c| c.pod.as_ref().is_some_and(|p| p.container.is_none()));
+            Err(stopped(sandbox.unwrap_or(first)))
+        }
     })
 }
 
@@ -239,9 +264,11 @@ fn settle<'a>(spec: &TargetSpec, matches: Vec<&'a Container>) -> Result<&'a Cont
     }
 }
 
-/// Up to three qualified names that a slip of the fingers away from what was typed.
+/// Up to three qualified names that are a slip of the fingers away from what was typed, or else begin with it, or else
+/// hold it.
 fn suggestions(spec: &TargetSpec, all: &[Container]) -> Vec<String> {
     let typed = spec.joined();
+    let wanted = spec.name.to_lowercase();
     let allowed = (typed.chars().count() / 3).max(1);
     let mut near: Vec<(usize, String)> = all
         .iter()
@@ -265,11 +292,18 @@ fn suggestions(spec: &TargetSpec, all: &[Container]) -> Vec<String> {
                                 strsim::damerau_levenshtein(a, b)
                             }
                         };
-                        close(&typed, &name).min(close(&spec.name, &name))
+                        let slip = close(&typed, &name).min(close(&spec.name, &name));
+                        let lower = name.to_lowercase();
+                        match slip {
+                            slip if slip <= allowed => slip,
+                            _ if wanted.len() >= FEWEST_TO_BEGIN && lower.starts_with(&wanted) => allowed + 1,
+                            _ if wanted.len() >= FEWEST_TO_HOLD && lower.contains(&wanted) => allowed + 2,
+                            _ => usize::MAX,
+                        }
                     }
                 })
                 .min()?;
-            (distance <= allowed).then(|| (distance, c.qualified()))
+            (distance < usize::MAX).then(|| (distance, c.qualified()))
         })
         .collect();
     near.sort();

@@ -21,6 +21,12 @@ pub(crate) fn listening(file: &Path) -> Result<Vec<Vec<u8>>> {
     Ok(unix::listening(&text))
 }
 
+/// Whether somebody still listens on a name: who broke a conversation off because he ended does not, for the kernel
+/// takes a socket's name away before it resets what waits on it (`unix_release_sock` of net/unix/af_unix.c).
+pub(crate) fn still_listens(file: &Path, name: &[u8]) -> bool {
+    listening(file).is_ok_and(|names| names.iter().any(|known| known == name))
+}
+
 /// A connection that ends at its deadline, whatever the other side does.
 pub(crate) struct Conversation {
     stream: UnixStream,
@@ -33,9 +39,20 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// Connects to an abstract name. A listener whose queue is full is waited for until the deadline.
     pub(crate) fn open(name: &[u8], deadline: Instant) -> io::Result<Conversation> {
+        Conversation::open_with(name, deadline, SocketFlags::CLOEXEC)
+    }
+
+    /// As [`Conversation::open`], but a listener whose queue is full is an error at once ([`is_timeout`]).
+    pub(crate) fn open_at_once(name: &[u8], deadline: Instant) -> io::Result<Conversation> {
+        let conversation =
+            Conversation::open_with(name, deadline, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        conversation.stream.set_nonblocking(false)?;
+        Ok(conversation)
+    }
+
+    fn open_with(name: &[u8], deadline: Instant, flags: SocketFlags) -> io::Result<Conversation> {
         let address = SocketAddrUnix::new_abstract_name(name)?;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         set_socket_timeout(&socket, Timeout::Send, Some(left(deadline)?))?;
         rustix::net::connect(&socket, &address)?;
         let peer = socket_peercred(&socket)?;

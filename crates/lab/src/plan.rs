@@ -151,10 +151,10 @@ mod tests {
         assert_eq!(
             all,
             [
-                "eth0 vethweb 10.88.0.2 fd88::2",
-                "eth0 vethdb 10.88.0.3 fd88::3",
-                "eth1 vethdb.1 10.88.0.4 fd88::4",
-                "eth0 vethclient 10.88.0.5 fd88::5",
+                "eth0 vethweb 198.19.0.2 fd88::2",
+                "eth0 vethdb 198.19.0.3 fd88::3",
+                "eth1 vethdb.1 198.19.0.4 fd88::4",
+                "eth0 vethclient 198.19.0.5 fd88::5",
             ]
         );
     }
@@ -178,7 +178,7 @@ mod tests {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 2000);
-        assert!(all.contains(&"10.88.3.233".parse().unwrap()));
+        assert!(all.contains(&"198.19.3.233".parse().unwrap()));
     }
 
     #[test]

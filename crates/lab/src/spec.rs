@@ -125,7 +125,7 @@ impl LabSpec {
         LabSpec {
             name: "lab".to_owned(),
             nodes,
-            address: Ipv4Addr::new(10, 88, 0, 1),
+            address: Ipv4Addr::new(198, 19, 0, 1),
             prefix: 16,
             address6: Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, 1),
             prefix6: 64,

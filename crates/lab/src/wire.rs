@@ -168,7 +168,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
             state: State::Running,
             labels: BTreeMap::from([(LAB_LABEL.to_owned(), "lab".to_owned())]),
             ports: vec![Port { port: 80, protocol: "tcp".into() }],
-            addresses: vec!["10.88.0.2".parse().unwrap(), "fd88::2".parse().unwrap()],
+            addresses: vec!["198.19.0.2".parse().unwrap(), "fd88::2".parse().unwrap()],
             shares: None,
             nested: None,
         };
@@ -178,7 +178,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
             text,
             r#"{"lab":"lab","nodes":[{"name":"web","pid":123,"kind":"web","state":"running","#.to_owned()
                 + r#""labels":{"snorkel.lab":"lab"},"ports":[{"port":80,"protocol":"tcp"}],"#
-                + r#""addresses":["10.88.0.2","fd88::2"]}]}"#
+                + r#""addresses":["198.19.0.2","fd88::2"]}]}"#
         );
         assert_eq!(serde_json::from_str::<Lab>(&text).unwrap(), lab);
     }

@@ -40,7 +40,7 @@ fn a_lab_comes_up_is_found_and_goes_without_a_trace() {
         assert_eq!((web.kind, web.state), (Kind::Web, State::Running));
         assert_eq!(web.labels.get("snorkel.lab"), Some(&name));
         let addresses: Vec<String> = web.addresses.iter().map(ToString::to_string).collect();
-        assert_eq!(addresses, ["10.88.0.2", "fd88::2"]);
+        assert_eq!(addresses, ["198.19.0.2", "fd88::2"]);
         assert_eq!(list().unwrap(), std::slice::from_ref(&lab));
         assert_eq!(find(&name).unwrap(), lab);
 
@@ -227,7 +227,7 @@ fn fifty_idle_nodes_come_and_go() {
         // The last one reaches the first one at once.
         inside(&lab, "n0050", || {
             let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket.connect("10.88.0.2:9".parse::<std::net::SocketAddr>().unwrap()).unwrap();
+            socket.connect("198.19.0.2:9".parse::<std::net::SocketAddr>().unwrap()).unwrap();
             socket.send(b"anybody there?").unwrap();
             socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
             // Nobody listens on the port, and the node is there to say so (ICMP).

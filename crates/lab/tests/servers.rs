@@ -46,10 +46,10 @@ fn web_greets_over_both_protocols_as_soon_as_up_returns() {
         let lab = scoped(LabSpec::default());
         inside(&lab, "client", || {
             let close = "GET /any/path HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n";
-            let four = get("10.88.0.2:80", close);
+            let four = get("198.19.0.2:80", close);
             assert!(four.starts_with("HTTP/1.1 200 OK\r\n"), "{four}");
             assert!(four.contains("Content-Type: text/plain\r\n"), "{four}");
-            assert!(four.ends_with("\r\n\r\nhello from web, you are 10.88.0.4\n"), "{four}");
+            assert!(four.ends_with("\r\n\r\nhello from web, you are 198.19.0.4\n"), "{four}");
             let six = get("[fd88::2]:80", close);
             assert!(six.ends_with("\r\n\r\nhello from web, you are fd88::4\n"), "{six}");
         });
@@ -63,11 +63,11 @@ fn web_keeps_a_connection_alive_and_survives_garbage() {
         inside(&lab, "client", || {
             let two = "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello";
             let last = "HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n";
-            let answer = get("10.88.0.2:80", &format!("{two}{two}{last}"));
+            let answer = get("198.19.0.2:80", &format!("{two}{two}{last}"));
             assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3, "{answer}");
             assert_eq!(answer.matches("hello from web").count(), 2, "{answer}");
-            assert!(get("10.88.0.2:80", "\0\u{1}garbage\r\n\r\n").starts_with("HTTP/1.1 400 "));
-            assert!(get("10.88.0.2:80", "GET / HTTP/1.0\r\n\r\n").contains("200 OK"));
+            assert!(get("198.19.0.2:80", "\0\u{1}garbage\r\n\r\n").starts_with("HTTP/1.1 400 "));
+            assert!(get("198.19.0.2:80", "GET / HTTP/1.0\r\n\r\n").contains("200 OK"));
         });
     });
 }
@@ -77,7 +77,7 @@ fn db_echoes_over_tcp_and_udp() {
     in_private(|| {
         let lab = scoped(LabSpec::default());
         inside(&lab, "client", || {
-            for address in ["10.88.0.3:7", "10.88.0.3:5432", "[fd88::3]:7", "[fd88::3]:5432"] {
+            for address in ["198.19.0.3:7", "198.19.0.3:5432", "[fd88::3]:7", "[fd88::3]:5432"] {
                 let mut stream = connect(address);
                 stream.write_all(b"over and out").unwrap();
                 stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -85,7 +85,7 @@ fn db_echoes_over_tcp_and_udp() {
                 stream.read_to_string(&mut back).unwrap();
                 assert_eq!(back, "over and out", "{address}");
             }
-            for (own, address) in [("0.0.0.0:0", "10.88.0.3:7"), ("[::]:0", "[fd88::3]:7")] {
+            for (own, address) in [("0.0.0.0:0", "198.19.0.3:7"), ("[::]:0", "[fd88::3]:7")] {
                 let socket = udp(own, address);
                 socket.send(b"ping").unwrap();
                 let mut back = [0; 16];
@@ -140,8 +140,8 @@ fn the_switch_knows_the_names_of_its_nodes_and_no_other() {
         let lab = scoped(LabSpec::default());
         inside(&lab, "client", || {
             for ask in [over_udp, over_tcp] {
-                for server in ["10.88.0.1:53", "[fd88::1]:53"] {
-                    assert_eq!(ask(server, "web", TYPE::A), (RCODE::NoError, vec!["10.88.0.2".into()]));
+                for server in ["198.19.0.1:53", "[fd88::1]:53"] {
+                    assert_eq!(ask(server, "web", TYPE::A), (RCODE::NoError, vec!["198.19.0.2".into()]));
                     assert_eq!(ask(server, "web.lab", TYPE::AAAA), (RCODE::NoError, vec!["fd88::2".into()]));
                     assert_eq!(ask(server, "3.0.88.10.in-addr.arpa", TYPE::PTR).1, ["db.lab"]);
                     assert_eq!(ask(server, "example.org", TYPE::A), (RCODE::NameError, vec![]));
@@ -156,7 +156,7 @@ fn garbage_does_not_take_the_name_server_away() {
     in_private(|| {
         let lab = scoped(LabSpec::default());
         inside(&lab, "client", || {
-            let socket = udp("0.0.0.0:0", "10.88.0.1:53");
+            let socket = udp("0.0.0.0:0", "198.19.0.1:53");
             let mut garbage = query("web", TYPE::A);
             socket.send(b"").unwrap();
             socket.send(b"short").unwrap();
@@ -166,12 +166,12 @@ fn garbage_does_not_take_the_name_server_away() {
                 garbage[place] ^= 0xff;
                 socket.send(&garbage).unwrap();
             }
-            let mut stream = connect("10.88.0.1:53");
+            let mut stream = connect("198.19.0.1:53");
             stream.write_all(&[0xff; 1000]).unwrap();
             drop(stream);
             drop(socket);
-            assert_eq!(over_udp("10.88.0.1:53", "web", TYPE::A).0, RCODE::NoError);
-            assert_eq!(over_tcp("10.88.0.1:53", "web", TYPE::A).0, RCODE::NoError);
+            assert_eq!(over_udp("198.19.0.1:53", "web", TYPE::A).0, RCODE::NoError);
+            assert_eq!(over_tcp("198.19.0.1:53", "web", TYPE::A).0, RCODE::NoError);
         });
         assert!(snorkel_lab::find(&lab.name).is_ok());
     });

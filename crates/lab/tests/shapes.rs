@@ -67,11 +67,11 @@ fn the_image_holds_three_files_and_nothing_of_the_host() {
         assert_eq!(fs::read_to_string(etc(&lab, "web", "hostname")).unwrap(), "web\n");
         assert_eq!(
             fs::read_to_string(etc(&lab, "web", "resolv.conf")).unwrap(),
-            "nameserver 10.88.0.1\nsearch lab\n"
+            "nameserver 198.19.0.1\nsearch lab\n"
         );
         let hosts = fs::read_to_string(etc(&lab, "web", "hosts")).unwrap();
         assert!(
-            hosts.contains("127.0.0.1\tlocalhost\n") && hosts.contains("10.88.0.2\tweb web.lab\n"),
+            hosts.contains("127.0.0.1\tlocalhost\n") && hosts.contains("198.19.0.2\tweb web.lab\n"),
             "{hosts}"
         );
     });
@@ -92,8 +92,8 @@ fn nodes_that_share_a_network_namespace_share_nothing_else() {
         }
         assert_eq!(lab.node("side").unwrap().addresses, lab.node("web").unwrap().addresses);
         assert_eq!(lab.node("side").unwrap().shares.as_deref(), Some("web"));
-        assert!(can_connect(&lab, "client", "10.88.0.2:80"), "web answers");
-        assert!(can_connect(&lab, "client", "10.88.0.2:7"), "side answers at the same address");
+        assert!(can_connect(&lab, "client", "198.19.0.2:80"), "web answers");
+        assert!(can_connect(&lab, "client", "198.19.0.2:7"), "side answers at the same address");
         assert!(can_connect(&lab, "side", "127.0.0.1:80"), "they share the loopback");
     });
 }
@@ -108,7 +108,7 @@ fn further_links_lie_on_the_same_bridge() {
             ["lab0", "lo", "vethclient", "vethdb", "vethdb.1", "vethdb.2", "vethweb"]
         );
         assert_eq!(lab.node("db").unwrap().addresses.len(), 6);
-        for address in ["10.88.0.3:7", "10.88.0.4:7", "10.88.0.5:7", "[fd88::5]:7"] {
+        for address in ["198.19.0.3:7", "198.19.0.4:7", "198.19.0.5:7", "[fd88::5]:7"] {
             assert!(can_connect(&lab, "client", address), "{address}");
         }
     });
@@ -141,10 +141,10 @@ fn macvlans_sit_on_an_uplink_and_reach_everybody() {
         let eth0 = links.iter().find(|link| link.name == "eth0").unwrap();
         assert_eq!(eth0.kind.as_deref(), Some("macvlan"));
         for from in ["client", "mac", "switch"] {
-            assert!(can_connect(&lab, from, "10.88.0.2:80"), "{from}");
+            assert!(can_connect(&lab, from, "198.19.0.2:80"), "{from}");
             assert!(can_connect(&lab, from, "[fd88::2]:80"), "{from}");
         }
-        assert!(can_connect(&lab, "web", "10.88.0.3:7"));
+        assert!(can_connect(&lab, "web", "198.19.0.3:7"));
     });
 }
 

@@ -6,6 +6,7 @@
 pub mod caps;
 pub mod enter;
 mod error;
+mod foreign;
 mod handle;
 pub mod mounts;
 mod process;
@@ -13,5 +14,6 @@ pub mod unix;
 pub mod user;
 
 pub use error::{Error, Result, chain};
+pub use foreign::routing_socket_beside;
 pub use handle::{Netns, NetnsId, cookie_here};
 pub use process::{Pid, Process};

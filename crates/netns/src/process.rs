@@ -1,20 +1,28 @@
 //! A process by its pidfd: what is read of it under /proc is proved to be of this very process.
 //!
 //! A PID is used again as soon as its process was reaped. While a pidfd's process has not been reaped, its PID is its
-//! own; so what was read through `/proc/PID` is certain once `pidfd_send_signal(fd, 0)` succeeds *afterwards*
-//! (pidfd_open(2), pidfd_send_signal(2)). runc and lxc-attach guard themselves the same way.
+//! own; so what was read through `/proc/PID` is certain once the pidfd shows *afterwards* that the process has not ended:
+//! it can be read from then on (pidfd_open(2)). A signal 0 through it would not tell one that has ended from one that
+//! lives until it is reaped.
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::PidfdFlags;
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Netns, Result};
+
+/// `ppid` and `starttime` of proc_pid_stat(5), 4 and 22 there, counted from `state`.
+const PARENT: usize = 1;
+const START: usize = 19;
 
 /// A process id as this machine's /proc shows it; never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,26 +92,40 @@ impl Process {
         self.pid
     }
 
-    /// Succeeds as long as the process was not reaped: its PID is its own until then.
+    /// Succeeds as long as the process has not ended: its PID is its own until then, and until it is reaped.
     pub fn check_alive(&self) -> Result<()> {
-        // Signal 0 through a pidfd cannot be expressed in rustix's types.
-        // SAFETY: pidfd_send_signal with a null siginfo reads no memory; the descriptor is open.
-        let sent = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                std::os::fd::AsRawFd::as_raw_fd(&self.fd),
-                0,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
-        match std::io::Error::last_os_error() {
-            _ if sent == 0 => Ok(()),
-            // Not ours to signal, but there.
-            e if e.raw_os_error() == Some(libc::EPERM) => Ok(()),
-            e if e.raw_os_error() == Some(libc::ESRCH) => Err(Error::Gone(self.pid)),
-            e => Err(Error::os(format!("ask for process {}", self.pid), e)),
+        let mut ends = [PollFd::new(&self.fd, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match rustix::io::retry_on_intr(|| rustix::event::poll(&mut ends, Some(&now))) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(Error::Gone(self.pid)),
+            Err(e) => Err(Error::os(format!("ask for process {}", self.pid), e)),
         }
+    }
+
+    /// The process whose child it is; none where that is not to be seen from here.
+    pub fn parent(&self) -> Result<Option<Pid>> {
+        Ok(self.stat(PARENT)?.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new))
+    }
+
+    /// When it was started, counted from the beginning of 1970 by the clock as it is now set.
+    pub fn started(&self) -> Result<Duration> {
+        let ticks = self.stat(START)?.unwrap_or(0);
+        let after_boot =
+            Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second());
+        let clock = |id| {
+            let time = rustix::time::clock_gettime(id);
+            Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+        };
+        let boot = clock(ClockId::Realtime).saturating_sub(clock(ClockId::Boottime));
+        Ok(boot + after_boot)
+    }
+
+    /// A field of `/proc/PID/stat`, counted from the one after the command's name.
+    fn stat(&self, field: usize) -> Result<Option<u64>> {
+        // The name may hold spaces and brackets.
+        let stat = self.read("stat")?;
+        Ok(stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(field)?.parse().ok()))
     }
 
     /// Its network namespace.

@@ -48,6 +48,12 @@ impl Netlink {
         Netlink::over(what, netlink_socket(what, protocol)?)
     }
 
+    /// Takes over a netlink socket that is not bound yet.
+    pub(crate) fn adopt(what: &str, fd: OwnedFd) -> Result<Netlink> {
+        bind(what, &fd)?;
+        Netlink::over(what, fd)
+    }
+
     fn over(what: &str, fd: OwnedFd) -> Result<Netlink> {
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).map_err(|e| Error::os(what, e))?;
         let netlink = Netlink { fd, sequence: 0, buffer: vec![0; BUFFER] };
@@ -243,8 +249,13 @@ pub(crate) fn netlink_socket(what: &str, protocol: Option<Protocol>) -> Result<O
     let fd =
         rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
             .map_err(|e| Error::os(what, e))?;
-    rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(|e| Error::os(what, e))?;
+    bind(what, &fd)?;
     Ok(fd)
+}
+
+/// Gives a socket a port of its own, of the kernel's choice.
+fn bind(what: &str, fd: &OwnedFd) -> Result<()> {
+    rustix::net::bind(fd, &SocketAddrNetlink::new(0, 0)).map_err(|e| Error::os(what, e))
 }
 
 /// Turns an option of netlink sockets on.

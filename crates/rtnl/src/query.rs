@@ -33,11 +33,7 @@ impl Socket {
         const TRIES: usize = 4;
         let what = format!("find the id of the network namespace net:[{}]", netns.inode());
         for _ in 0..TRIES {
-            let mut question = Request::new(libc::RTM_GETNSID, QUERY);
-            question.raw(&[0; RTGENMSG]).put_i32(parse::NETNSA_FD, netns.as_fd().as_raw_fd());
-            let known =
-                self.netlink.ask(&what, &question, libc::RTM_NEWNSID, |payload| Ok(parse::nsid(payload)?))?;
-            if let Some(id) = known {
+            if let Some(id) = self.known_nsid(netns)? {
                 return Ok(id);
             }
             match self.assign(&what, netns, parse::NOT_ASSIGNED) {
@@ -47,6 +43,14 @@ impl Socket {
             }
         }
         Err(Error::Unsettled { what, tries: TRIES })
+    }
+
+    /// The id that the socket's namespace has for another, if it has one; none is given.
+    pub fn known_nsid(&mut self, netns: &Netns) -> Result<Option<NsId>> {
+        let what = format!("find the id of the network namespace net:[{}]", netns.inode());
+        let mut question = Request::new(libc::RTM_GETNSID, QUERY);
+        question.raw(&[0; RTGENMSG]).put_i32(parse::NETNSA_FD, netns.as_fd().as_raw_fd());
+        self.netlink.ask(&what, &question, libc::RTM_NEWNSID, |payload| Ok(parse::nsid(payload)?))
     }
 
     /// As [`Socket::nsid`], for a namespace that probably has no id yet: it gets `wish` if nobody has that. The kernel

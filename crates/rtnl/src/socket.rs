@@ -1,5 +1,7 @@
 //! The rtnetlink socket (rtnetlink(7)): what it can be asked is in `query`, what it changes in `change` and `qdisc`.
 
+use std::os::fd::OwnedFd;
+
 use snorkel_netns::Netns;
 
 use crate::Result;
@@ -20,6 +22,11 @@ impl Socket {
     /// Opens a socket in the calling thread's namespace.
     pub fn open() -> Result<Socket> {
         Ok(Socket::over(Netlink::open("open an rtnetlink socket", ROUTE)?))
+    }
+
+    /// Takes over an rtnetlink socket that somebody else made, and that is not bound yet.
+    pub fn adopt(fd: OwnedFd) -> Result<Socket> {
+        Ok(Socket::over(Netlink::adopt("bind an rtnetlink socket", fd)?))
     }
 
     fn over(netlink: Netlink) -> Socket {

@@ -147,8 +147,12 @@ fn the_id_of_a_namespace_that_is_gone_is_an_error_not_an_empty_list() {
 fn an_id_is_given_once_and_stays() {
     let (host, mut socket) = private();
     let (container, _) = private();
+    // To be asked for it alone gives it none.
+    assert_eq!(socket.known_nsid(&container).unwrap(), None);
+    assert_eq!(socket.known_nsid(&container).unwrap(), None);
     let id = socket.nsid(&container).unwrap();
     assert!(id.is_assigned());
+    assert_eq!(socket.known_nsid(&container).unwrap(), Some(id));
     assert_eq!(socket.nsid(&container).unwrap(), id);
     assert_eq!(socket.nsid(&container.try_clone().unwrap()).unwrap(), id);
     assert_ne!(socket.nsid(&host).unwrap(), id);

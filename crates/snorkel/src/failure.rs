@@ -4,8 +4,10 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use snorkel_engines::SelectError;
 use snorkel_netns::caps;
 
+use crate::commands::warn_engines;
 use crate::render::text::printable;
 
 /// The result of a command: its exit status, or why it failed.
@@ -47,6 +49,8 @@ impl Failure {
         if is_broken_pipe(self.error.as_ref()) {
             return 141;
         }
+        let located = chain(self.error.as_ref()).find_map(|e| e.downcast_ref::<snorkel_topology::Error>());
+        warn_engines(located.map_or(&[], |error| error.warnings()));
         let mut lines = format!("snorkel: {}\n", printable(&self.error.to_string()));
         let mut shown = self.error.to_string();
         let mut cause = self.error.source();
@@ -84,8 +88,18 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
-/// The capability that is missing, if it is for want of one that the kernel refused.
+/// What helps: to look what there is, what an engine needs to be asked, or the capability that is missing, if it is for
+/// want of one that the kernel refused.
 fn hint_of(error: &(dyn Error + 'static)) -> Option<String> {
+    let not_found = |e: &SelectError| matches!(e, SelectError::NotFound { .. });
+    if chain(error).any(|e| e.downcast_ref().is_some_and(not_found)) {
+        return Some("snorkel ls -a".to_owned());
+    }
+    if let Some(snorkel_topology::Error::Unasked { why, .. }) =
+        chain(error).find_map(|e| e.downcast_ref::<snorkel_topology::Error>())
+    {
+        return why.remedy.clone();
+    }
     let refused = chain(error)
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied));
     if !refused {

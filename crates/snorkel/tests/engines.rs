@@ -57,6 +57,34 @@ fn link<'a>(snapshot: &'a Value, name: &str, link: &str) -> &'a Value {
     links.iter().find(|l| l["name"] == link).unwrap_or_else(|| panic!("no {link} in {links:#?}"))
 }
 
+/// Whatever the listing calls a target can be typed, and means that target: all those with this in their name.
+#[track_caller]
+fn assert_names_lead_back(machine: &Machine, wanted: &str) {
+    let snapshot = json(machine, &["ls", "--json"]);
+    let targets = snapshot["targets"].as_array().expect("there are targets");
+    let table = good(machine, &["ls"]);
+    let shown: Vec<&str> = table
+        .lines()
+        .skip(1)
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| name.contains(wanted))
+        .collect();
+    assert!(!shown.is_empty(), "{table}");
+    for name in shown {
+        let meant: Vec<&Value> = targets.iter().filter(|t| t["short"] == name).collect();
+        assert_eq!(meant.len(), 1, "{name}: {table}");
+        let netns = format!("net:[{}]\n", meant[0]["netns"]["inode"]);
+        for word in [name, meant[0]["name"].as_str().expect("a name")] {
+            assert_eq!(
+                good(machine, &["exec", word, "--", "readlink", "/proc/self/ns/net"]),
+                netns,
+                "{word}"
+            );
+        }
+    }
+}
+
 /// What the handbook does to find the veth: the index that the container's side names, looked up on the host.
 #[track_caller]
 fn peer_by_hand(machine: &Machine, pid: i32) -> String {
@@ -85,6 +113,7 @@ fn docker_podman_and_containerd_side_by_side() {
 
     let table = good(machine, &["ls"]);
     println!("{table}");
+    assert_names_lead_back(machine, "s-");
     let snapshot = json(machine, &["ls", "--json"]);
     for (name, pid) in [
         ("docker:s-web", docker.pid("s-web")),

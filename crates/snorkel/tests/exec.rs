@@ -22,7 +22,7 @@ fn names_resolve_as_in_the_container() {
     let lab = lab(LabSpec::default());
     let client = target(&lab, "client");
     let found = good(["exec", &client, "--", "getent", "ahostsv4", "web"]);
-    assert!(found.starts_with("10.88.0.2"), "{found}");
+    assert!(found.starts_with("198.19.0.2"), "{found}");
     let found = good(["exec", &client, "--", "getent", "hosts", "db.lab"]);
     assert!(found.contains("db.lab"), "{found}");
     assert_eq!(run(["exec", &client, "--", "getent", "hosts", "nowhere.lab"]).status, 2);
@@ -35,8 +35,8 @@ fn names_resolve_as_in_the_container() {
 fn dns_takes_another_server_and_keeps_the_search_list() {
     let lab = lab(LabSpec::default());
     let client = target(&lab, "client");
-    let conf = good(["exec", "--dns", "10.88.0.99,fd88::1", &client, "--", "cat", "/etc/resolv.conf"]);
-    assert_eq!(conf, "nameserver 10.88.0.99\nnameserver fd88::1\nsearch lab\n");
+    let conf = good(["exec", "--dns", "198.19.0.99,fd88::1", &client, "--", "cat", "/etc/resolv.conf"]);
+    assert_eq!(conf, "nameserver 198.19.0.99\nnameserver fd88::1\nsearch lab\n");
     assert!(good(["exec", "--dns", "fd88::1", &client, "--", "getent", "hosts", "web"]).contains("web"));
     let host = fs::read_to_string("/etc/resolv.conf").unwrap();
     assert_eq!(good(["exec", "--dns", "host", &client, "--", "cat", "/etc/resolv.conf"]), host);
@@ -115,8 +115,8 @@ fn a_hostile_resolv_conf_is_refused_and_the_command_runs_without_the_hosts_resol
         let host = fs::read_to_string("/etc/resolv.conf").unwrap();
         let ran = run(["exec", "--dns", "host", &target(&lab, "odd"), "--", "cat", "/etc/resolv.conf"]);
         assert_eq!((ran.stdout, ran.stderr), (host, String::new()), "{what:?}");
-        let ran = run(["exec", "--dns", "10.88.0.1", &target(&lab, "odd"), "--", "cat", "/etc/resolv.conf"]);
-        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("nameserver 10.88.0.1\n", ""), "{what:?}");
+        let ran = run(["exec", "--dns", "198.19.0.1", &target(&lab, "odd"), "--", "cat", "/etc/resolv.conf"]);
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("nameserver 198.19.0.1\n", ""), "{what:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use common::{LONGEST, Limit, Ran, SNORKEL, lab, run, snorkel, target, wait_until, with_variable};
+use common::{LONG, Ran, SNORKEL, end_of, lab, run, snorkel, target, wait_until, with_variable};
 use snorkel_lab::LabSpec;
 
 /// The id that the fake engine's container has.
@@ -128,6 +128,66 @@ fn a_process_that_the_engine_does_not_confirm_is_not_entered() {
     let ran = docker.run(&["exec", "docker:web", "--", "echo", "entered"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (125, ""), "{ran:?}");
     assert!(ran.stderr.contains(&format!("process {first} does not belong to docker:web")), "{ran:?}");
+}
+
+#[test]
+fn a_listing_shows_no_container_with_a_process_that_is_not_its_own() {
+    // Before its listing is taken the engine names a process of the lab's; asked again, another.
+    let lab = lab(LabSpec::default());
+    let (web, stranger) = (lab.node("web").unwrap().pid.unwrap().get().cast_unsigned(), Bystander::new());
+    let other = stranger.0.id();
+    for (first, second, why) in
+        [(web, web, format!("it is that of {}", target(&lab, "web"))), (other, web, "asked again".to_owned())]
+    {
+        let docker = docker_with(move |time| if time == 0 { first } else { second });
+        let ran = docker.run(&["ls", "--json"]);
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let snapshot: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let fake =
+            snapshot["targets"].as_array().unwrap().iter().find(|t| t["name"] == "docker:web").unwrap();
+        assert!(fake["netns"].is_null(), "{fake:#}");
+        assert!(!ran.stdout.contains(r#""of": "docker:web""#), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("process {first} does not belong to docker:web")), "{ran:?}");
+        assert!(ran.stderr.contains(&why), "{ran:?}");
+    }
+}
+
+#[test]
+fn an_engine_that_repeats_an_old_record_for_ever_is_not_believed() {
+    // The container started an hour ago; who has its number now came just now.
+    let stranger = Bystander::new();
+    let pid = stranger.0.id();
+    let docker = Fake::new(move |path| {
+        let state = format!(
+            r#""State":{{"Status":"running","Running":true,"Pid":{pid},"StartedAt":"2024-02-29T12:00:00.5Z"}}"#
+        );
+        Some(if path.contains("/containers/web/") || path.contains(ID) {
+            http(
+                "200 OK",
+                &format!(r#"{{"Id":"{ID}","Name":"/web",{state},"Config":{{}},"HostConfig":{{}}}}"#),
+            )
+        } else {
+            http("404 Not Found", r#"{"message":"No such container"}"#)
+        })
+    });
+    let ran = docker.run(&["exec", "docker:web", "--", "echo", "entered"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (125, ""), "{ran:?}");
+    assert!(ran.stderr.contains("s after the container was; nothing was entered"), "{ran:?}");
+}
+
+#[test]
+fn a_container_whose_process_has_ended_and_was_not_reaped_has_ended() {
+    let mut bystander = Bystander::new();
+    let pid = bystander.0.id();
+    bystander.0.kill().unwrap();
+    let process = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    let ends = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    rustix::process::waitid(rustix::process::WaitId::Pid(process), ends).unwrap();
+    let docker = docker_with(move |_| pid);
+    let ran = docker.run(&["exec", "docker:web", "--", "true"]);
+    assert_eq!(ran.status, 125, "{ran:?}");
+    let only = format!("snorkel: docker:web ended while it was being looked up: process {pid} is gone\n");
+    assert_eq!(ran.stderr, only);
 }
 
 #[test]
@@ -249,11 +309,11 @@ fn sigint_ends_it_at_once_while_an_engine_hangs() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let _limit = Limit::on(&child);
-        was_asked.recv_timeout(LONGEST).expect("the engine is asked");
+        was_asked.recv_timeout(LONG).unwrap();
         // SAFETY: signals a child of this test that has not been reaped.
         unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
-        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGINT), "{words:?}");
+        let status = end_of(&mut child).unwrap_or_else(|| panic!("{words:?} goes on after SIGINT"));
+        assert_eq!(status.signal(), Some(libc::SIGINT), "{words:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{Host, Limit, good, lab, run, snorkel, target};
+use common::{Host, LONG, good, lab, run, snorkel, target};
 use serde_json::Value;
 use snorkel_lab::{Kind, LabSpec, NodeSpec, Scoped};
 
@@ -176,13 +176,13 @@ fn which_answers_for_every_kind_of_thing() {
         assert_eq!(found["bridge"]["name"], "lab0", "{thing}");
     }
     // Addresses repeat between labs; the answer names all that have it, this one among them.
-    let found = json(["which", "--json", "10.88.0.2", "fd88::2", "10.88.0.2/16"]);
+    let found = json(["which", "--json", "198.19.0.2", "fd88::2", "198.19.0.2/16"]);
     for thing in found["things"].as_array().unwrap() {
         let mut owners =
             thing["found"].as_array().unwrap().iter().flat_map(|f| f["targets"].as_array().unwrap());
         assert!(owners.any(|owner| *owner == web.as_str()), "{thing}");
     }
-    let found = json(["which", "--json", "10.88.0.2:80", "[fd88::2]:80"]);
+    let found = json(["which", "--json", "198.19.0.2:80", "[fd88::2]:80"]);
     for thing in found["things"].as_array().unwrap() {
         let mine =
             thing["found"].as_array().unwrap().iter().find(|f| f["targets"] == serde_json::json!([web]));
@@ -237,10 +237,11 @@ fn a_watch_shows_what_comes_and_goes_and_ends_with_its_reader() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let _limit = Limit::on(&child);
-    let mut looks = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut until = |wanted: &dyn Fn(&str) -> bool| {
-        looks.by_ref().map(|line| line.unwrap()).find(|line| wanted(line)).expect("the watch goes on")
+    let looks = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (look, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || looks.map_while(Result::ok).try_for_each(|line| look.send(line)));
+    let until = |wanted: &dyn Fn(&str) -> bool| {
+        while !wanted(&seen.recv_timeout(LONG).expect("the watch goes on, and shows what has changed")) {}
     };
     until(&|_| true);
     let lab = lab(LabSpec { name, ..LabSpec::default() });

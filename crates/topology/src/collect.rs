@@ -1,21 +1,19 @@
 //! Reading the world into a snapshot.
 //!
-//! Engines and /proc say who is there; rtnetlink says how they are linked. All namespaces are read through one routing
-//! socket in a private namespace (`IFLA_TARGET_NETNSID`, linux/if_link.h; rtnetlink(7)): the numbers that it has to give
-//! the others (nsids) stay in that namespace and go with it, and neither the host nor a container is left with a number
-//! that it did not have.
+//! Engines and /proc say who is there; rtnetlink says how they are linked ([`crate::askers`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use snorkel_engines::{Answer, Container, Engine, Query, State};
-use snorkel_netns::{Netns, NetnsId, Pid, Process, caps};
+use snorkel_netns::{Netns, NetnsId, Pid, Process, caps, chain};
 
-use crate::asker::Asker;
+use crate::askers::{Askers, Wanted};
 use crate::join::{RawNamespace, join};
 use crate::processes::{self, Inhabited};
+use crate::proof::{self, Look};
 use crate::snapshot::{Namespace, SCHEMA, Snapshot, Target};
-use crate::{Result, listeners};
+use crate::{Error, Result, listeners};
 
 /// What a snapshot is to hold.
 #[derive(Debug, Clone, Default)]
@@ -30,21 +28,19 @@ pub struct Survey {
 #[derive(Debug)]
 pub struct Surveyor {
     survey: Survey,
-    /// None if this process may not make a private namespace.
-    asker: Option<Asker>,
+    askers: Askers,
 }
 
 impl Surveyor {
     /// Makes ready to take snapshots.
     pub fn new(survey: Survey) -> Surveyor {
-        let asker = Asker::new();
-        let asker = asker.inspect_err(|e| tracing::info!("only the own namespace can be read: {e}")).ok();
-        Surveyor { survey, asker }
+        Surveyor { survey, askers: Askers::new() }
     }
 
     /// The namespace in which every namespace that was read has a number; link events of all of them arrive there.
+    /// None for whoever may not make one.
     pub fn vantage(&self) -> Option<&Netns> {
-        self.asker.as_ref().map(Asker::netns)
+        self.askers.vantage()
     }
 
     /// Reads the world once.
@@ -74,6 +70,7 @@ impl Surveyor {
         self.read_links(&mut places, &inhabited, own.inode(), &mut snapshot);
         hide_mounts_of_containers(&mut snapshot);
         sort(&mut snapshot);
+        snapshot.name_targets();
         snapshot.name_far_ends();
         Ok(snapshot)
     }
@@ -86,14 +83,15 @@ impl Surveyor {
 
     /// Makes a target of each container and opens its namespace.
     fn place_containers(&self, answer: Answer, places: &mut Places, snapshot: &mut Snapshot) {
-        for container in answer.containers {
+        let processes = self.prove(&answer.containers);
+        for (container, process) in answer.containers.into_iter().zip(processes) {
             let name = container.qualified();
-            let opened = match (&container.pid, &container.netns_path) {
-                (Some(pid), _) => Process::open(*pid).and_then(|process| process.netns()).map(Some),
+            let opened = match (process, &container.netns_path) {
+                (Some(process), _) => process.and_then(|process| Ok(Some(process.netns()?))),
                 (None, Some(path))
                     if container.state == State::Running || container.engine == Engine::Netns =>
                 {
-                    Netns::open(path).map(Some)
+                    Netns::open(path).map(Some).map_err(Error::from)
                 }
                 _ => Ok(None),
             };
@@ -104,34 +102,79 @@ impl Surveyor {
                 }
                 Ok(None) => None,
                 Err(e) => {
-                    snapshot.warnings.push(format!("{name}: {}", with_cause(&e)));
+                    snapshot.warnings.push(format!("{name}: {}", chain(&e)));
                     None
                 }
             };
             let netns = inode.map(|inode| NetnsId { inode, cookie: 0 });
-            snapshot.targets.push(Target { name, host: false, netns, container });
+            snapshot.targets.push(Target {
+                short: container.short_name(),
+                name,
+                host: false,
+                netns,
+                container,
+            });
         }
+    }
+
+    /// The process of each container that has one, proved to be its own: by itself where that can be, else by asking the
+    /// engines concerned once more.
+    fn prove(&self, containers: &[Container]) -> Vec<Option<Result<Process>>> {
+        let looks: Vec<Option<Result<Look>>> =
+            containers.iter().map(|c| Some(proof::look(c, c.pid?))).collect();
+        let mut taken: HashMap<Pid, String> = HashMap::new();
+        let mut engines: Vec<Engine> = Vec::new();
+        for (container, look) in containers.iter().zip(&looks) {
+            match look {
+                Some(Ok(Look::Proved(process))) => {
+                    taken.insert(process.pid(), container.qualified());
+                }
+                Some(Ok(Look::Open(_))) if !engines.contains(&container.engine) => {
+                    engines.push(container.engine);
+                }
+                _ => {}
+            }
+        }
+        let again = if engines.is_empty() {
+            Vec::new()
+        } else {
+            let query = Query { engines: Some(engines), ..self.survey.query.clone() };
+            snorkel_engines::list(&query).containers
+        };
+        let again: HashMap<_, &Container> = again.iter().map(|c| (identity(c), c)).collect();
+        let settle = |container: &Container, look: Look| match look {
+            Look::Proved(process) => Ok(process),
+            Look::Open(doubt) => match taken.get(&doubt.pid()) {
+                Some(owner) => Err(doubt.refuted(container, format!("it is that of {owner}"))),
+                None => doubt.settle(container, again.get(&identity(container)).copied()),
+            },
+        };
+        let settled = containers.iter().zip(looks);
+        settled.map(|(c, look)| look.map(|look| look.and_then(|look| settle(c, look)))).collect()
     }
 
     /// Reads and joins the links of every namespace that was placed.
     fn read_links(&mut self, places: &mut Places, inhabited: &Inhabited, own: u64, snapshot: &mut Snapshot) {
-        let netnses: Vec<&Netns> = places.by_inode.values().map(|place| &place.netns).collect();
-        let ids = Netns::ids(&netnses);
-        let mut raw = Vec::with_capacity(ids.len());
+        let mut read = self.read_places(places, own);
+        let far = self.far_ends(places, inhabited, &read);
+        read.extend(self.read_places(&far, own));
+        places.by_inode.extend(far.by_inode);
         let mut errors = HashMap::new();
-        let all = match &mut self.asker {
-            Some(asker) => asker.read(netnses.iter().copied().zip(ids.iter().copied())),
-            None => ids.iter().map(|id| if id.inode == own { read_own() } else { Err(denied()) }).collect(),
-        };
-        for (id, read) in ids.iter().zip(all) {
-            let read = read.unwrap_or_else(|e| {
-                errors.insert(*id, with_cause(&e));
-                RawNamespace::default()
-            });
-            raw.push((*id, read));
-        }
+        let raw: Vec<_> = read
+            .into_values()
+            .map(|(id, read)| {
+                let read = read.unwrap_or_else(|e| {
+                    errors.insert(id, chain(&e));
+                    RawNamespace::default()
+                });
+                (id, read)
+            })
+            .collect();
+        let ids: Vec<NetnsId> = raw.iter().map(|(id, _)| *id).collect();
+        self.askers.keep(&ids);
         let (links, disagreements) = join(&raw);
         snapshot.warnings.extend(disagreements);
+        let holders = self.survey.listeners.then(|| listeners::holders(inhabited));
         for ((place, id), links) in places.by_inode.values().zip(&ids).zip(links) {
             let mut namespace = Namespace {
                 id: *id,
@@ -142,10 +185,11 @@ impl Surveyor {
                 listeners: Vec::new(),
                 error: errors.remove(id),
             };
-            if self.survey.listeners {
-                match listeners::of(&place.netns, inhabited.in_namespace(id.inode)) {
+            // Where the links may not be read, the sockets may not either: that has been said.
+            if let Some(holders) = holders.as_ref().filter(|_| namespace.error.is_none()) {
+                match listeners::of(&place.netns, inhabited.in_namespace(id.inode), holders) {
                     Ok(found) => namespace.listeners = found,
-                    Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", with_cause(&e))),
+                    Err(e) => snapshot.warnings.push(format!("the sockets in {id}: {}", chain(&e))),
                 }
             }
             snapshot.namespaces.push(namespace);
@@ -157,6 +201,58 @@ impl Surveyor {
             target.host = id.inode == own;
         }
     }
+
+    /// Reads all these, each by its inode.
+    fn read_places(&mut self, places: &Places, own: u64) -> BTreeMap<u64, (NetnsId, Read)> {
+        let netnses: Vec<&Netns> = places.by_inode.values().map(|place| &place.netns).collect();
+        let ids = Netns::ids(&netnses);
+        let wanted: Vec<Wanted<'_>> = places
+            .by_inode
+            .values()
+            .zip(&ids)
+            .map(|(place, id)| Wanted { netns: &place.netns, id: *id, pid: place.pid, own: id.inode == own })
+            .collect();
+        let read = self.askers.read(&wanted);
+        ids.iter().zip(read).map(|(id, read)| (id.inode, (*id, read))).collect()
+    }
+
+    /// Those namespaces besides, that the far end of a link is in but no target that is wanted: the bridge of a rootless
+    /// engine, for one. Otherwise the link would seem to lead nowhere.
+    fn far_ends(
+        &mut self,
+        places: &Places,
+        inhabited: &Inhabited,
+        read: &BTreeMap<u64, (NetnsId, Read)>,
+    ) -> Places {
+        let mut found = Places::default();
+        let namespaces = || read.values().filter_map(|(_, read)| read.as_ref().ok());
+        let known: HashSet<_> = namespaces().filter_map(|namespace| namespace.nsid).collect();
+        let far = namespaces().flat_map(|namespace| {
+            let asker = namespace.nsid.map(|(asker, _)| asker);
+            namespace.links.iter().filter_map(move |link| Some((asker?, link.link_nsid?)))
+        });
+        let mut missing: HashSet<_> = far.filter(|number| !known.contains(number)).collect();
+        for (inode, pids) in &inhabited.namespaces {
+            if missing.is_empty() {
+                break;
+            }
+            let Some(first) = pids.first().filter(|_| !places.by_inode.contains_key(inode)) else { continue };
+            let opened = Process::open(*first).and_then(|process| process.netns());
+            let Some(netns) = opened.ok().filter(|netns| netns.inode() == *inode) else { continue };
+            let Some(number) = self.askers.number_among(&netns, &missing) else { continue };
+            missing.remove(&number);
+            found.add(netns, Some(*first), None);
+        }
+        found
+    }
+}
+
+/// What came of reading a namespace.
+type Read = Result<RawNamespace, snorkel_rtnl::Error>;
+
+/// What tells a container from all others.
+fn identity(container: &Container) -> (Engine, Option<&str>, &str, Option<&Path>) {
+    (container.engine, container.scope.as_deref(), &container.id, container.socket.as_deref())
 }
 
 /// The namespaces that were opened, each once.
@@ -202,6 +298,7 @@ fn place_unowned(inhabited: &Inhabited, places: &mut Places, snapshot: &mut Snap
         };
         snapshot.targets.push(Target {
             name: container.qualified(),
+            short: container.short_name(),
             host: false,
             netns: Some(NetnsId { inode: *inode, cookie: 0 }),
             container,
@@ -236,31 +333,6 @@ fn sort(snapshot: &mut Snapshot) {
     snapshot.namespaces.sort_by_key(|namespace| (!namespace.host, namespace.id));
 }
 
-fn read_own() -> Result<RawNamespace, snorkel_rtnl::Error> {
-    let mut socket = snorkel_rtnl::Socket::open()?;
-    Ok(RawNamespace { nsid: None, links: socket.links(None)?, addresses: socket.addresses(None)? })
-}
-
-/// What is said of another namespace where none but the own can be read.
-fn denied() -> snorkel_rtnl::Error {
-    snorkel_rtnl::Error::from(snorkel_netns::Error::os(
-        "read the links of another network namespace without CAP_SYS_ADMIN (run as root)",
-        std::io::Error::from(std::io::ErrorKind::PermissionDenied),
-    ))
-}
-
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// An error and its causes on one line.
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        line.push_str(": ");
-        line.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    line
 }

@@ -11,11 +11,14 @@ use snorkel_rtnl::{IfIndex, NsId};
 
 use crate::snapshot::{Address, Bridge, Link, LinkRef, Peer};
 
+/// Which socket was asked: a number of a namespace means something to the socket alone that it was got from.
+pub(crate) type AskerId = usize;
+
 /// What was read of one namespace, before it is joined with the others.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RawNamespace {
-    /// Its number for the socket that all were read through.
-    pub(crate) nsid: Option<NsId>,
+    /// The socket that it was read through, and its number for that socket.
+    pub(crate) nsid: Option<(AskerId, NsId)>,
     /// Its links.
     pub(crate) links: Vec<snorkel_rtnl::Link>,
     /// The addresses of its links.
@@ -25,8 +28,10 @@ pub(crate) struct RawNamespace {
 /// The links of each namespace with peers, masters and lower links filled in; and a line for each veth whose ends do
 /// not agree.
 pub(crate) fn join(raw: &[(NetnsId, RawNamespace)]) -> (Vec<Vec<Link>>, Vec<String>) {
-    let by_nsid: HashMap<NsId, NetnsId> =
+    let by_nsid: HashMap<(AskerId, NsId), NetnsId> =
         raw.iter().filter_map(|(id, namespace)| Some((namespace.nsid?, *id))).collect();
+    let asker: HashMap<NetnsId, AskerId> =
+        raw.iter().filter_map(|(id, namespace)| Some((*id, namespace.nsid?.0))).collect();
     let by_key: HashMap<(NetnsId, IfIndex), &snorkel_rtnl::Link> = raw
         .iter()
         .flat_map(|(id, namespace)| namespace.links.iter().map(|link| ((*id, link.index), link)))
@@ -35,7 +40,7 @@ pub(crate) fn join(raw: &[(NetnsId, RawNamespace)]) -> (Vec<Vec<Link>>, Vec<Stri
         let there = match link.link_nsid {
             // The kernel leaves the number out if the other link is in the same namespace.
             None => id,
-            Some(nsid) => *by_nsid.get(&nsid)?,
+            Some(nsid) => *by_nsid.get(&(*asker.get(&id)?, nsid))?,
         };
         let index = link.link?;
         let found = by_key.get(&(there, index))?;

@@ -4,13 +4,14 @@
 //! that value, which can be printed, stored, sent over a pipe and fed to a test. [`locate`] is the short way for one
 //! target that is about to be entered: the same rules, without the links.
 
-mod asker;
+mod askers;
 mod collect;
 mod error;
 mod join;
 mod listeners;
 pub mod locate;
 mod processes;
+mod proof;
 mod snapshot;
 pub mod which;
 

@@ -1,12 +1,14 @@
-//! Sockets that wait in a namespace, read from `/proc/net/{tcp,tcp6,udp,udp6}` as its own thread sees them (proc_pid_net(5)).
+//! Sockets that wait in a namespace, read from `/proc/PID/net/{tcp,tcp6,udp,udp6}` as a thread of snorkel's there sees
+//! them, or a process that is there (proc_pid_net(5)).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use snorkel_netns::{Netns, Pid, Result};
+use snorkel_netns::{Netns, Pid, Process, Result};
 
-use crate::{Listener, processes};
+use crate::Listener;
+use crate::processes::{self, Inhabited};
 
 /// `TCP_LISTEN` of net/tcp_states.h, as /proc/net/tcp prints it.
 const TCP_LISTEN: &str = "0A";
@@ -21,19 +23,21 @@ struct Row {
     inode: u64,
 }
 
-/// The waiting sockets of a namespace, each with a process that holds it, where `pids` lets that be read.
-pub(crate) fn of(netns: &Netns, pids: &[Pid]) -> Result<Vec<Listener>> {
-    let tables = netns.run(|| {
-        [("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp")]
-            .map(|(file, protocol)| (protocol, fs::read_to_string(format!("/proc/thread-self/net/{file}"))))
-    })?;
-    let holders = holders(pids);
+/// The waiting sockets of a namespace, in which `pids` are, each with a process that holds it where that is known.
+pub(crate) fn of(netns: &Netns, pids: &[Pid], holders: &HashMap<u64, Pid>) -> Result<Vec<Listener>> {
+    let tables = TABLES.map(|(file, protocol)| (protocol, format!("net/{file}")));
+    let tables = netns.run(|| tables.clone().map(|(protocol, file)| (protocol, text("thread-self", &file))));
+    let tables = match tables {
+        // Whoever may not go there can still look over the shoulder of one who is there.
+        Err(e) if e.is_permission() => through_a_process(netns, pids).ok_or(e)?,
+        tables => tables?,
+    };
     let v6_only = v6_only(netns);
     let mut found = Vec::new();
     for (protocol, table) in tables {
         let state = if protocol == "tcp" { TCP_LISTEN } else { UNCONNECTED };
         // Without IPv6 there is no table for it.
-        for row in table.unwrap_or_default().lines().filter_map(|line| parse(line, state)) {
+        for row in table.lines().filter_map(|line| parse(line, state)) {
             let pid = holders.get(&row.inode).copied();
             found.push(Listener {
                 protocol: protocol.to_owned(),
@@ -59,6 +63,26 @@ fn v6_only(netns: &Netns) -> HashSet<u64> {
     };
     let answers = asked.inspect_err(|e| unknown(e)).into_iter().flatten();
     answers.flat_map(|answer| answer.inspect_err(|e| unknown(e)).unwrap_or_default()).collect()
+}
+
+/// The tables, with the protocol that each is of.
+const TABLES: [(&str, &str); 4] = [("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp")];
+
+/// A file of a process's folder; empty without IPv6 for the tables that are of it.
+fn text(process: &str, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default()
+}
+
+/// The tables as one of these processes has them, if it is certain that it is in the namespace.
+fn through_a_process(netns: &Netns, pids: &[Pid]) -> Option<[(&'static str, String); 4]> {
+    pids.iter().find_map(|pid| {
+        let process = Process::open(*pid).ok()?;
+        let tables =
+            TABLES.map(|(file, protocol)| (protocol, text(&pid.to_string(), &format!("net/{file}"))));
+        // Proved afterwards that it was this process all the time, and there.
+        let there = process.netns().ok()?.inode() == netns.inode();
+        there.then_some(tables)
+    })
 }
 
 /// One line of the table, if it is in this state: `sl local remote st … inode`.
@@ -92,9 +116,12 @@ fn hex_address(hex: &str) -> Option<IpAddr> {
     }
 }
 
-/// The first process that holds each socket, by the socket's inode.
-fn holders(pids: &[Pid]) -> HashMap<u64, Pid> {
+/// The first process that holds each socket, by the socket's inode. It need not be in the namespace of the socket: what
+/// forwards a port of the host into a rootless container is in the container's.
+pub(crate) fn holders(inhabited: &Inhabited) -> HashMap<u64, Pid> {
     let mut found = HashMap::new();
+    let mut pids: Vec<&Pid> = inhabited.namespaces.values().flatten().collect();
+    pids.sort_unstable();
     for pid in pids {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
         for descriptor in descriptors.flatten() {
@@ -121,7 +148,9 @@ mod tests {
             let socket = netns.run(|| std::net::TcpListener::bind("0.0.0.0:8080").unwrap()).unwrap();
             (netns, socket)
         };
-        let found = of(&netns, &[Pid::own()]).unwrap();
+        // The process that holds it is in another namespace.
+        let inhabited = Inhabited { namespaces: [(1, vec![Pid::own()])].into(), denied: 0 };
+        let found = of(&netns, &[], &holders(&inhabited)).unwrap();
         let expected = Listener {
             protocol: "tcp".into(),
             address: "0.0.0.0".parse().unwrap(),
@@ -132,6 +161,15 @@ mod tests {
         };
         assert_eq!(found, [expected]);
         drop(socket);
+    }
+
+    #[test]
+    fn the_tables_of_a_process_are_those_of_its_namespace() {
+        let own = Netns::current().unwrap();
+        let tables = through_a_process(&own, &[Pid::own()]).unwrap();
+        assert!(tables[0].1.contains("local_address"), "{tables:?}");
+        let other = Netns::private().expect("needs root: a network namespace is made");
+        assert_eq!(through_a_process(&other, &[Pid::own()]), None);
     }
 
     #[test]

@@ -2,18 +2,16 @@
 //!
 //! Between the engine's word ("web is process 4711") and the entry, the process may end and its PID go to another. So
 //! the process is opened first (pidfd), then it is proved that it is the container's: it lies in a cgroup that carries
-//! the container's id, or the engine, asked *again*, still names it. Only what is read after that, with the pidfd still
-//! alive, is of the container.
+//! the container's id, it is a child of what runs the container, or the engine, asked *again*, still names it and nothing
+//! speaks against it ([`crate::proof`]). Only what is read after that, with the pidfd still alive, is of the container.
 
 use std::path::PathBuf;
 
-use snorkel_engines::{Answer, Container, Engine, Query, TargetSpec, Warning};
-use snorkel_netns::{Error as NetnsError, Netns, NetnsId, Pid, Process};
+use snorkel_engines::{Answer, Container, Engine, Query, SelectError, TargetSpec, Warning};
+use snorkel_netns::{Netns, NetnsId, Pid, Process};
 
+use crate::proof::{self, Look};
 use crate::{Error, Result, Snapshot};
-
-/// An id of fewer characters than docker's short form proves nothing when it turns up in a cgroup's path.
-const ID_THAT_PROVES: usize = 12;
 
 /// Where a target lives: what can be entered.
 #[derive(Debug)]
@@ -59,8 +57,32 @@ pub fn locate(query: &Query, spec: &TargetSpec) -> Result<Located> {
 /// if nobody is waited for.
 pub fn locate_meanwhile(query: &Query, spec: &TargetSpec, meanwhile: impl FnOnce()) -> Result<Located> {
     let Answer { containers, warnings } = snorkel_engines::lookup_meanwhile(query, spec, meanwhile);
-    let container = snorkel_engines::select(spec, &containers)?.clone();
-    open(query, container, warnings)
+    match snorkel_engines::select(spec, &containers) {
+        Ok(container) => open(query, container.clone(), warnings),
+        Err(source) => Err(not_selected(query, spec, source, warnings)),
+    }
+}
+
+/// What is not found is missing only if its engine has told all that it has.
+fn not_selected(query: &Query, spec: &TargetSpec, source: SelectError, mut warnings: Vec<Warning>) -> Error {
+    let of = |engine: Engine| {
+        let sockets = match engine {
+            Engine::Docker => &query.endpoints.docker,
+            Engine::Podman => &query.endpoints.podman,
+            // What stands before the slash of their names is not a socket's.
+            _ => return None,
+        };
+        Some(sockets.iter().filter(|e| e.scope == spec.scope).map(|e| e.path.clone()).collect::<Vec<_>>())
+    };
+    let is_its = |warning: &Warning| {
+        warning.unfinished
+            && spec.engine() == Some(warning.engine)
+            && of(warning.engine).is_none_or(|sockets| warning.socket.iter().all(|s| sockets.contains(s)))
+    };
+    match warnings.iter().position(is_its).filter(|_| matches!(source, SelectError::NotFound { .. })) {
+        Some(at) => Error::Unasked { why: Box::new(warnings.remove(at)), target: spec.to_string(), warnings },
+        None => Error::Select { source, warnings },
+    }
 }
 
 /// Opens what the engine named and proves that it is the container's.
@@ -92,29 +114,11 @@ pub fn namespace(query: &Query, snapshot: &Snapshot, id: NetnsId) -> Result<Netn
 }
 
 fn prove(query: &Query, container: &Container, pid: Pid) -> Result<Process> {
-    let ended = |e: NetnsError| match e {
-        NetnsError::Gone(pid) => Error::Ended { target: container.qualified(), pid },
-        other => other.into(),
-    };
-    let process = Process::open(pid).map_err(ended)?;
-    // A process that was named by its PID is by definition the one that has it.
-    if container.engine == Engine::Pid {
-        return Ok(process);
-    }
-    let cgroup = process.read("cgroup").map_err(ended)?;
-    if container.id.len() >= ID_THAT_PROVES && cgroup.contains(&container.id) {
-        return Ok(process);
-    }
-    match snorkel_engines::recheck(query, container) {
-        Ok(Some(again)) if again.pid == Some(pid) => {
-            process.check_alive().map_err(ended)?;
-            Ok(process)
-        }
-        Ok(Some(again)) if again.pid.is_none() => Err(Error::Ended { target: container.qualified(), pid }),
-        _ => Err(Error::Recycled {
-            target: container.qualified(),
-            pid,
-            cgroup: cgroup.lines().next_back().unwrap_or_default().to_owned(),
-        }),
+    match proof::look(container, pid)? {
+        Look::Proved(process) => Ok(process),
+        Look::Open(doubt) => match snorkel_engines::recheck(query, container) {
+            Ok(again) => doubt.settle(container, again.as_ref()),
+            Err(_) => Err(doubt.unconfirmed(container)),
+        },
     }
 }

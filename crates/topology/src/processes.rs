@@ -69,7 +69,13 @@ pub(crate) fn name_of(pid: Pid) -> Option<String> {
 /// The command name of a process, at most 15 bytes (proc_pid_comm(5)).
 pub(crate) fn command_of(pid: Pid) -> Option<String> {
     let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
-    Some(String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned())
+    let name = String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned();
+    // One that started itself anew by /proc/self/exe (rootlesskit does) is called after that link.
+    let itself = || {
+        let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        Some(program.file_name()?.to_string_lossy().into_owned())
+    };
+    if name == "exe" { itself().or(Some(name)) } else { Some(name) }
 }
 
 /// The service or scope unit that a cgroup file names; a user's or login session's says nothing about the process.
@@ -92,6 +98,19 @@ mod tests {
     fn the_own_process_is_found_in_its_namespace() {
         let own = snorkel_netns::Netns::current().unwrap();
         assert!(scan().in_namespace(own.inode()).contains(&Pid::own()));
+    }
+
+    #[test]
+    fn a_process_that_started_itself_anew_is_called_after_its_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, link) = (fs::canonicalize("/bin/sleep").unwrap(), dir.path().join("exe"));
+        std::os::unix::fs::symlink(&program, &link).unwrap();
+        // The call returns when the program has been started.
+        let mut child = std::process::Command::new(link).arg("10000").spawn().unwrap();
+        let name = command_of(Pid::new(child.id() as i32).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(name, program.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
 
     #[test]

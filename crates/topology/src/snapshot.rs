@@ -32,6 +32,8 @@ pub struct Snapshot {
 pub struct Target {
     /// What can be typed for it: `docker:web`.
     pub name: String,
+    /// The same without the engine, where nothing else that was found is called so.
+    pub short: String,
     /// Whether its network is the host's own.
     pub host: bool,
     /// The network namespace; none if it is stopped or could not be read.
@@ -172,6 +174,19 @@ impl Snapshot {
             return "host".to_owned();
         }
         self.targets_on(id).next().map_or_else(|| id.to_string(), |target| target.name.clone())
+    }
+
+    /// Calls every target by what selects it among all of them.
+    pub(crate) fn name_targets(&mut self) {
+        let lent = self.targets.iter_mut().map(|target| {
+            let empty = Container::new(target.container.engine, String::new());
+            std::mem::replace(&mut target.container, empty)
+        });
+        let containers: Vec<Container> = lent.collect();
+        let names = snorkel_engines::called(&containers);
+        for ((target, container), called) in self.targets.iter_mut().zip(containers).zip(names) {
+            (target.container, target.name, target.short) = (container, called.name, called.short);
+        }
     }
 
     /// Says of every link at another's far end whose it is, now that all targets are known.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::http::null_is_default as null;
-use crate::{Container, Endpoint, Engine, Pod, Protocol, PublishedPort, State};
+use crate::{Container, Endpoint, Engine, Pod, Protocol, PublishedPort, State, timestamp};
 
 /// An entry of the list.
 #[derive(Debug, Deserialize)]
@@ -106,6 +106,8 @@ struct InspectedState {
     pid: i64,
     #[serde(default, deserialize_with = "null")]
     exit_code: i64,
+    #[serde(default, deserialize_with = "null")]
+    started_at: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -145,6 +147,7 @@ impl Inspected {
             container.status = status(&self.state);
         }
         container.set_pid(self.state.pid);
+        container.started = container.pid.and(timestamp::seconds(&self.state.started_at));
         if container.pid.is_some() {
             container.netns_path = filled(self.network_settings.sandbox_key).map(PathBuf::from);
         }
@@ -229,7 +232,7 @@ mod tests {
         "Status":"Up 2 hours","Labels":{"a":"b"},"HostConfig":{"NetworkMode":"bridge"},
         "Ports":[{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},{"PrivatePort":443,"Type":"tcp"}]},
         {"Id":"bbbb","Names":null,"Labels":null,"State":"exited","Status":"Exited (137) 3 minutes ago"}]"#;
-    const INSPECT: &str = r#"{"Id":"aaaa","Name":"/web","State":{"Status":"running","Pid":4711},
+    const INSPECT: &str = r#"{"Id":"aaaa","Name":"/web","State":{"Status":"running","Pid":4711,"StartedAt":"2024-02-29T12:00:00.5Z"},
         "Config":{"Labels":null,"Image":"nginx"},"HostConfig":{"NetworkMode":"bridge"},
         "ResolvConfPath":"/x/resolv.conf","HostsPath":"/x/hosts",
         "NetworkSettings":{"SandboxKey":"/run/docker/netns/1","Ports":{"80/tcp":[{"HostIp":"::","HostPort":"8080"}],"81/udp":null}}}"#;
@@ -249,7 +252,7 @@ mod tests {
         assert_eq!(web.ports.len(), 1);
         let inspected: Inspected = http::json("inspect", INSPECT.as_bytes()).unwrap();
         inspected.complete(&mut web);
-        assert_eq!(web.pid.unwrap().get(), 4711);
+        assert_eq!((web.pid.unwrap().get(), web.started), (4711, Some(1_709_208_000)));
         assert_eq!(web.netns_path.as_deref(), Some("/run/docker/netns/1".as_ref()));
         let alone: Inspected = http::json("inspect", INSPECT.as_bytes()).unwrap();
         let alone = alone.into_container(&endpoint());

@@ -29,7 +29,7 @@ fn pod(container: Option<&str>, id: &str) -> Container {
 #[test]
 fn a_container_of_a_pod_is_meant_by_what_the_listing_calls_it() {
     let app = pod(Some("app"), "a1");
-    assert_eq!(app.short_name(), "web-0/app");
+    assert_eq!(app.short_name(), "default/web-0/app");
     let mut all = vec![pod(None, "a0"), app, pod(Some("side"), "a2")];
     assert_eq!(named("web-0/app", &all).unwrap(), "pod:default/web-0/app");
     assert_eq!(named("default/web-0", &all).unwrap(), "pod:default/web-0");
@@ -39,6 +39,21 @@ fn a_container_of_a_pod_is_meant_by_what_the_listing_calls_it() {
     all.push(Container { pod: Some(of), ..pod(None, "b0") });
     let error = named("web-0/app", &all).unwrap_err().to_string();
     assert_eq!(error, "'web-0/app' is ambiguous: pod:default/web-0/app, pod:web-0/app");
+}
+
+#[test]
+fn a_pod_that_has_ended_is_told_of_in_the_words_for_its_sandbox() {
+    let ended = |container, status: &str| Container {
+        state: State::Stopped,
+        status: status.into(),
+        pid: None,
+        ..pod(container, status)
+    };
+    let (app, sandbox) = (ended(Some("app"), "CONTAINER_EXITED"), ended(None, "SANDBOX_NOTREADY"));
+    for all in [[app.clone(), sandbox.clone()], [sandbox, app]] {
+        let error = named("pod:default/web-0", &all).unwrap_err().to_string();
+        assert_eq!(error, "pod:default/web-0 is not running: SANDBOX_NOTREADY");
+    }
 }
 
 #[test]

@@ -216,11 +216,11 @@ mod tests {
     #[test]
     fn nodes_have_addresses_with_and_without_the_domain_in_any_case() {
         for name in ["web", "web.lab", "WEB.Lab"] {
-            assert_eq!(ask(name, TYPE::A), (RCODE::NoError, vec!["10.88.0.2".to_owned()]), "{name}");
+            assert_eq!(ask(name, TYPE::A), (RCODE::NoError, vec!["198.19.0.2".to_owned()]), "{name}");
             assert_eq!(ask(name, TYPE::AAAA), (RCODE::NoError, vec!["fd88::2".to_owned()]), "{name}");
         }
-        assert_eq!(ask("switch", TYPE::A).1, ["10.88.0.1"]);
-        assert_eq!(ask("side.lab", TYPE::A).1, ["10.88.0.2"]);
+        assert_eq!(ask("switch", TYPE::A).1, ["198.19.0.1"]);
+        assert_eq!(ask("side.lab", TYPE::A).1, ["198.19.0.2"]);
     }
 
     #[test]

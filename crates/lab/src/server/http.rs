@@ -138,7 +138,7 @@ mod tests {
         ] {
             assert_eq!(head(text), None, "{text:?}");
         }
-        let answer = response("web", "10.88.0.4".parse().unwrap(), None);
+        let answer = response("web", "198.19.0.4".parse().unwrap(), None);
         assert!(answer.starts_with(b"HTTP/1.1 400 "));
     }
 

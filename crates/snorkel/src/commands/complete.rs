@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap_complete::engine::{
     ArgValueCandidates, ArgValueCompleter, CompletionCandidate, SubcommandCandidates,
 };
-use snorkel_engines::{Container, Engine, Query};
+use snorkel_engines::{Called, Container, Engine, Query};
 
 /// Nobody waits longer for a tab key; an engine that is slower is left out.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -61,7 +61,7 @@ pub(crate) fn users() -> ArgValueCandidates {
 pub(crate) fn labels() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let containers = running();
-        let labels = containers.iter().flat_map(|container| &container.labels);
+        let labels = containers.iter().flat_map(|(container, _)| &container.labels);
         let labels: BTreeSet<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
         candidates(labels.into_iter().map(|label| (label, String::new())))
     })
@@ -90,22 +90,23 @@ fn fixed(words: &[(&'static str, &'static str)]) -> ArgValueCandidates {
     ArgValueCandidates::new(move || candidates(words.clone()))
 }
 
-/// The containers that can be entered now.
-fn running() -> Vec<Container> {
-    let answer = snorkel_engines::list(&Query { timeout: PATIENCE, ..Query::default() });
-    answer.containers.into_iter().filter(Container::is_up).collect()
+/// The containers that can be entered now, and what each is called among all that there are.
+fn running() -> Vec<(Container, Called)> {
+    let containers = snorkel_engines::list(&Query { timeout: PATIENCE, ..Query::default() }).containers;
+    let called = snorkel_engines::called(&containers);
+    containers.into_iter().zip(called).filter(|(container, _)| container.is_up()).collect()
 }
 
-/// What can be typed for each target, and what is said beside it: its qualified name, and the plain one as long as it
-/// means just one.
+/// What can be typed for each target, and what is said beside it: its whole name, and the plain one as long as it means
+/// just this one.
 fn names() -> Vec<(String, String)> {
     let mut names: Vec<(String, String)> = Vec::new();
-    for container in running() {
-        names.push((container.qualified(), container.status.clone()));
-        names.push((container.short_name(), container.engine.to_string()));
+    for (container, called) in running() {
+        if called.short != called.name {
+            names.push((called.short, container.engine.to_string()));
+        }
+        names.push((called.name, container.status));
     }
-    let plain: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
-    names.retain(|(name, _)| plain.iter().filter(|other| *other == name).count() == 1);
     names
 }
 

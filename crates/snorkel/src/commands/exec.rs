@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use snorkel_engines::{LabelFilter, SelectError, TargetSpec};
+use snorkel_engines::{LabelFilter, TargetSpec};
 use snorkel_netns::Error as NetnsError;
 use snorkel_netns::enter::{Dns, Kind, PrivateMounts, Tie, enter};
 use snorkel_topology::locate::{Located, locate_meanwhile};
@@ -141,17 +141,7 @@ pub(crate) fn find(
     target: &TargetSpec,
     meanwhile: impl FnOnce(),
 ) -> Result<Located, Failure> {
-    locate_meanwhile(&globals.query(&[]), target, meanwhile).map_err(|error| {
-        let hint = match &error {
-            snorkel_topology::Error::Select(SelectError::NotFound { .. }) => Some("snorkel ls -a"),
-            _ => None,
-        };
-        let failure = Failure::from(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
+    Ok(locate_meanwhile(&globals.query(&[]), target, meanwhile)?)
 }
 
 /// The failure with the status that a shell would give.

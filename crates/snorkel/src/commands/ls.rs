@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use snorkel_engines::{Engine, LabelFilter, SelectError, TargetSpec};
+use snorkel_engines::{Container, Engine, LabelFilter, SelectError, TargetSpec};
 use snorkel_topology::{Snapshot, Survey, Surveyor};
 
 use crate::cli::Globals;
-use crate::commands::{complete, print, warn_snapshot};
+use crate::commands::{complete, print, warn_all, warn_snapshot};
 use crate::failure::{Failure, Outcome};
 use crate::render::screen::{Size, picture};
 use crate::render::snapshot::{Shape, is_running, listing, unread};
@@ -64,9 +64,10 @@ impl Ls {
             });
         }
         let mut snapshot = surveyor.take()?;
-        self.narrow(&mut snapshot)?;
-        snapshot.warnings.extend(unread(&snapshot));
+        // First: what is not found may be what could not be asked for.
         warn_snapshot(&snapshot);
+        self.narrow(&mut snapshot)?;
+        warn_all(&unread(&snapshot));
         print(&self.render(&snapshot, globals)?)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -75,16 +76,18 @@ impl Ls {
     fn narrow(&self, snapshot: &mut Snapshot) -> Result<(), Failure> {
         if !self.targets.is_empty() {
             let containers: Vec<_> = snapshot.targets.iter().map(|target| target.container.clone()).collect();
-            let mut wanted = Vec::new();
+            let mut wanted: Vec<Container> = Vec::new();
             for spec in &self.targets {
-                wanted.push(match snorkel_engines::select(spec, &containers) {
-                    Ok(container) => container.qualified(),
+                match snorkel_engines::select(spec, &containers) {
+                    Ok(container) => wanted.push(container.clone()),
                     // To be entered it would have to run; to be listed it need not.
-                    Err(SelectError::Stopped { qualified, .. }) => qualified,
+                    Err(SelectError::Stopped { qualified, .. }) => {
+                        wanted.extend(containers.iter().filter(|c| c.qualified() == qualified).cloned());
+                    }
                     Err(other) => return Err(other.into()),
-                });
+                }
             }
-            snapshot.narrow(|target| wanted.contains(&target.name));
+            snapshot.narrow(|target| wanted.contains(&target.container));
         } else if !self.engine.is_empty() || !self.label.is_empty() {
             snapshot.narrow(|target| self.all || is_running(target));
         }

@@ -77,7 +77,7 @@ impl Tour {
         self.say("Who is there, and where is each plugged in?")?;
         self.step(&["ls", "--engine", "lab"])?;
         self.say("The other way round: whose is that link on the bridge? Whose is that address?")?;
-        self.step(&["which", "vethweb", "10.88.0.3"])?;
+        self.step(&["which", "vethweb", "198.19.0.3"])?;
         self.say("The host's tools, in the network of a container that has none. Its links:")?;
         self.step(&["exec", "lab:client", "--", "ls", "/sys/class/net"])?;
         if on_path("ip") {

@@ -26,7 +26,7 @@ const CAPABILITIES: &[Wanted] = &[
         capability: Capability::SysAdmin,
         in_sys_admin: false,
         without: Verdict::Missing,
-        lost: "no container's network can be entered or looked into from inside",
+        lost: "no container's network can be entered or looked into, but those of rootless engines of one's own",
     },
     Wanted {
         id: "cap-net-admin",

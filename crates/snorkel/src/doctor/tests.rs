@@ -129,6 +129,7 @@ fn an_engine_is_ok_absent_degraded_or_missing_with_the_remedy_of_its_fault() {
             what: what.into(),
             remedy: remedy.map(Into::into),
             denied,
+            unfinished: false,
         })
     };
     assert_eq!(of(Ok(Some("1.34".into()))), (Verdict::Ok, String::new()));

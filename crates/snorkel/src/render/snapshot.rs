@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use snorkel_engines::State;
+use snorkel_engines::{Engine, State};
 use snorkel_netns::NetnsId;
 use snorkel_topology::{Link, Namespace, Snapshot, Target};
 
@@ -81,9 +81,9 @@ fn rows_of(target: &Target, namespace: Option<&Namespace>, place: usize, shape: 
         (None, _) => Cell::new("-"),
     };
     let head = [
-        Cell::new(short(target)),
+        Cell::new(&target.short),
         Cell::new(container.engine.to_string()),
-        Cell::new(container.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
+        Cell::new(process(target)),
         netns,
     ];
     let tail = [
@@ -135,9 +135,13 @@ fn rows_of(target: &Target, namespace: Option<&Namespace>, place: usize, shape: 
     links.iter().enumerate().map(row).collect()
 }
 
-/// The name without the engine, which has a column of its own.
-fn short(target: &Target) -> String {
-    target.container.short_name()
+/// The process; with its command where it is all that is known.
+fn process(target: &Target) -> String {
+    match (target.container.pid, target.container.engine, target.container.names.first()) {
+        (Some(pid), Engine::Pid, Some(command)) => format!("{pid} ({command})"),
+        (Some(pid), ..) => pid.to_string(),
+        (None, ..) => "-".to_owned(),
+    }
 }
 
 /// The first address of each family; all of them in the wide form.
@@ -200,6 +204,7 @@ mod tests {
                 Container { state: State::Running, ..Container::new(Engine::Pid, inode.to_string()) };
             snapshot.targets.push(Target {
                 name: container.qualified(),
+                short: container.id.clone(),
                 host: false,
                 netns: Some(id),
                 container,

@@ -171,3 +171,21 @@ pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
+
+/// What does not happen within this time does not happen.
+pub(crate) const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How a child ended; nothing if it goes on for long, and then it is killed.
+pub(crate) fn end_of(child: &mut std::process::Child) -> Option<std::process::ExitStatus> {
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).expect("a child has a number");
+    let ends =
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("it was not reaped");
+    let patience = rustix::event::Timespec { tv_sec: LONG.as_secs().cast_signed(), tv_nsec: 0 };
+    let mut ended = [rustix::event::PollFd::new(&ends, rustix::event::PollFlags::IN)];
+    let in_time = rustix::event::poll(&mut ended, Some(&patience)).is_ok_and(|ready| ready > 0);
+    if !in_time {
+        let _ = child.kill();
+    }
+    let status = child.wait().expect("a child can be waited for");
+    in_time.then_some(status)
+}

@@ -2,7 +2,7 @@
 
 use snorkel_testbed::{Image, Machine};
 
-use crate::{eth0, good, json, on, peer_by_hand, target};
+use crate::{assert_names_lead_back, eth0, good, json, on, peer_by_hand, target};
 
 #[test]
 fn pods_of_a_real_container_runtime_interface() {
@@ -50,6 +50,7 @@ fn pods_of_a_real_container_runtime_interface() {
     assert_eq!(machine.run("curl", ["-sS", &format!("http://{address}/")]), "hello from inside");
 
     // Every name leads in.
+    assert_names_lead_back(machine, "c-");
     let netns = machine.run("readlink", [format!("/proc/{sandbox_pid}/ns/net")]) + "\n";
     for name in [
         "pod:shop/c-web-0",

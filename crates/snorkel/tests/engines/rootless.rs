@@ -43,7 +43,8 @@ fn found(answer: &Value) -> Vec<&str> {
 
 #[test]
 fn a_users_podman() {
-    let machine = Machine::shared();
+    // A machine of its own: a new user is a change of /etc, on which other tests have an eye.
+    let machine = &Machine::new();
     let alice = machine.user("alice");
     let podman = alice.podman();
     podman.network_create("u-net", &[]);
@@ -154,9 +155,9 @@ fn what_she_may_herself(machine: &Machine, alice: &User<'_>, pid: i32) {
 
 #[test]
 fn a_users_docker() {
-    let machine = Machine::shared();
-    let alice = machine.user("anna");
-    let docker = alice.docker();
+    let machine = &Machine::new();
+    let anna = machine.user("anna");
+    let docker = anna.docker();
     docker.run("v-web", &["--publish", "18091:80"], Image::Busybox, &["httpd", "-f", "-h", "/www"]);
     docker.run("v-gone", &[], Image::Busybox, &["false"]);
     docker.cli(&["wait", "v-gone"]);
@@ -169,7 +170,7 @@ fn a_users_docker() {
     }
     let netns = good(machine, &["exec", "docker:anna/v-web", "--", "readlink", "/proc/self/ns/net"]);
     assert_eq!(netns, netns_of(machine, pid));
-    assert_eq!(good_by(&alice, &["exec", "v-web", "--", "readlink", "/proc/self/ns/net"]), netns);
+    assert_eq!(good_by(&anna, &["exec", "v-web", "--", "readlink", "/proc/self/ns/net"]), netns);
     let page = good(machine, &["exec", "v-web", "--", "curl", "-sS", "http://127.0.0.1/"]);
     assert_eq!(page, "hello from inside\n");
     let port = good(machine, &["which", "127.0.0.1:18091"]);

@@ -67,7 +67,13 @@ fn snapshot(listeners: Vec<Listener>, published: &[&str]) -> Snapshot {
         .collect();
     let web = vec![listener("0.0.0.0:80", 7, "httpd"), listener("127.0.0.1:9000", 7, "httpd")];
     Snapshot {
-        targets: vec![Target { name: "docker:web".into(), host: false, netns: Some(WEB), container }],
+        targets: vec![Target {
+            name: "docker:web".into(),
+            short: "web".into(),
+            host: false,
+            netns: Some(WEB),
+            container,
+        }],
         namespaces: vec![namespace(HOST, "192.0.2.1", listeners), namespace(WEB, "172.17.0.2", web)],
         ..Snapshot::default()
     }
