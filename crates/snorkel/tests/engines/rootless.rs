@@ -137,7 +137,7 @@ fn what_she_may_herself(machine: &Machine, alice: &User<'_>, pid: i32) {
     assert!(answer.starts_with(&format!("{address} (address) → podman:alice/u-web\n")), "{answer}");
     // The host's own sockets are everybody's to see.
     let ran = by(alice, &["which", "127.0.0.1:18090"]);
-    assert!(ran.stdout.contains("18090/tcp is listened on"), "{ran:?}");
+    assert!(ran.stdout.contains("publishes 80/tcp as port 18090 of the host"), "{ran:?}");
     assert!(!ran.stderr.contains("the sockets in"), "{ran:?}");
 
     let netns = good_by(alice, &["exec", "u-web", "--", "readlink", "/proc/self/ns/net"]);
