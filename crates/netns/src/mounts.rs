@@ -41,7 +41,7 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
     lines(text).map(mount).collect()
 }
 
-/// Whether one of the file systems in a mountinfo file is of a kind that [`may_stall`].
+/// Whether one of the file systems in a mountinfo file is of a kind that another process or machine can stall.
 pub fn any_may_stall(text: &[u8]) -> bool {
     lines(text).any(|[_, _, kind]| may_stall(&String::from_utf8_lossy(kind)))
 }

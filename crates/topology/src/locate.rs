@@ -3,7 +3,7 @@
 //! Between the engine's word ("web is process 4711") and the entry, the process may end and its PID go to another. So
 //! the process is opened first (pidfd), then it is proved that it is the container's: it lies in a cgroup that carries
 //! the container's id, it is a child of what runs the container, or the engine, asked *again*, still names it and nothing
-//! speaks against it ([`crate::proof`]). Only what is read after that, with the pidfd still alive, is of the container.
+//! speaks against it (`proof.rs`). Only what is read after that, with the pidfd still alive, is of the container.
 
 use std::path::PathBuf;
 
