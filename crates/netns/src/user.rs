@@ -28,7 +28,7 @@ pub struct User {
 }
 
 impl User {
-    /// Looks up `NAME`, `UID` or `UID:GID`; `None` if the host has no such user name.
+    /// Looks up `NAME` or `UID`, with `:GROUP` or `:GID` behind it or not; `None` if the host has no such user or group.
     pub fn find(spec: &str) -> Result<Option<User>> {
         let passwd = read("/etc/passwd")?;
         let group = read("/etc/group")?;
@@ -42,7 +42,7 @@ fn read(path: &str) -> Result<Vec<u8>> {
 
 fn find(spec: &str, passwd: &[u8], group: &[u8]) -> Option<User> {
     let (who, wanted_gid) = match spec.split_once(':') {
-        Some((who, gid)) => (who, Some(gid.parse().ok()?)),
+        Some((who, wanted)) => (who, Some(wanted.parse().ok().or_else(|| gid_of(wanted, group))?)),
         None => (spec, None),
     };
     let number: Option<u32> = who.parse().ok();
@@ -80,6 +80,13 @@ fn find(spec: &str, passwd: &[u8], group: &[u8]) -> Option<User> {
         }
     }
     Some(user)
+}
+
+fn gid_of(name: &str, group: &[u8]) -> Option<u32> {
+    group.split(|&b| b == b'\n').find_map(|line| {
+        let mut fields = line.split(|&b| b == b':');
+        (fields.next()? == name.as_bytes()).then(|| decimal(fields.nth(1)?))?
+    })
 }
 
 fn groups_of(name: &str, group: &[u8]) -> Vec<u32> {
@@ -211,6 +218,14 @@ mod tests {
         assert_eq!(find("4242:7", PASSWD, GROUP).unwrap().groups, [7]);
         assert_eq!(find("nobody-here", PASSWD, GROUP), None);
         assert_eq!(find("broken", PASSWD, GROUP), None);
+    }
+
+    #[test]
+    fn a_group_is_meant_by_its_name_or_its_number() {
+        let ann = find("ann:wireshark", PASSWD, GROUP).unwrap();
+        assert_eq!((ann.uid, ann.gid, ann.groups.as_slice()), (1000, 120, &[120][..]));
+        assert_eq!(find("1000:120", PASSWD, GROUP), Some(ann));
+        assert_eq!(find("ann:no-such-group", PASSWD, GROUP), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can be typed: the commands, the options that all of them take, and what a mistake is answered with.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -175,8 +176,13 @@ fn near_command(word: &OsStr) -> Option<&'static str> {
 /// Prints help, version or a mistake, and gives the status: a mistake before a command is 125 for `exec`, as the
 /// status of the command must not be confused with it; 2 otherwise.
 pub(crate) fn usage(wrong: &clap::Error, words: &[OsString]) -> ExitCode {
+    let text = wrong.render().to_string();
     // With the output gone there is nobody to tell.
-    let _ = wrong.print();
+    let _ = match text.strip_prefix("error: ") {
+        // As all other mistakes are told.
+        Some(rest) => write!(std::io::stderr(), "snorkel: {rest}"),
+        None => wrong.print(),
+    };
     match wrong.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ if words

@@ -39,10 +39,15 @@ impl Failure {
         self
     }
 
-    /// Prints it and gives the exit status. A reader that went away is a quiet end, as with SIGPIPE.
+    /// Prints it and gives the exit status.
     pub(crate) fn print(self) -> ExitCode {
+        ExitCode::from(self.tell())
+    }
+
+    /// Prints it and gives the number of the exit status. A reader that went away is a quiet end, as with SIGPIPE.
+    pub(crate) fn tell(self) -> u8 {
         if is_broken_pipe(self.error.as_ref()) {
-            return ExitCode::from(141);
+            return 141;
         }
         let located = chain(self.error.as_ref()).find_map(|e| e.downcast_ref::<snorkel_topology::Error>());
         warn_engines(located.map_or(&[], |error| error.warnings()));
@@ -64,7 +69,7 @@ impl Failure {
         }
         // With stderr gone there is nobody to tell.
         let _ = io::stderr().write_all(lines.as_bytes());
-        ExitCode::from(self.code)
+        self.code
     }
 }
 

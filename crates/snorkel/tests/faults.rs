@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use common::{LONG, Ran, SNORKEL, end_of, lab, run, snorkel, target};
+use common::{LONG, Ran, SNORKEL, end_of, lab, run, snorkel, target, wait_until, with_variable};
 use snorkel_lab::LabSpec;
 
 /// The id that the fake engine's container has.
@@ -335,6 +335,7 @@ fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
     let ran = as_nobody(&dir, &["exec", &format!("pid:{pid}"), "--", "true"]);
     assert_eq!(ran.status, 125, "{ran:?}");
     assert!(ran.stderr.contains("CAP_SYS_ADMIN") && ran.stderr.contains("sudo"), "{ran:?}");
+    assert!(ran.stderr.starts_with("snorkel: cannot ") && !ran.stderr.contains("warning"), "{ran:?}");
     let ran = as_nobody(&dir, &["ls", "--wide"]);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(ran.stderr.contains("CAP_SYS_PTRACE"), "{ran:?}");
@@ -364,6 +365,7 @@ fn mistakes_on_the_command_line_are_answered_with_what_to_type() {
         let ran = run(words);
         assert_eq!(ran.status, status, "{words:?}: {ran:?}");
         assert!(ran.stderr.contains(word) && !ran.stderr.contains("panic"), "{words:?}: {ran:?}");
+        assert!(ran.stderr.starts_with("snorkel: "), "{words:?}: {ran:?}");
     }
 }
 
@@ -375,4 +377,63 @@ fn an_output_that_cannot_be_written_is_an_error_and_not_a_panic() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(said.contains("No space left") && !said.contains("panic"), "{said}");
+}
+
+/// A process whose /etc is a FUSE file system that nobody serves; it ends when it is dropped.
+fn with_a_stalling_etc() -> Bystander {
+    let script = "exec 9<>/dev/fuse && \
+        mount -i -n -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0,allow_other stalls /etc && \
+        echo ready && read -r line";
+    let mut child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n", "a FUSE file system can be mounted; this needs root and /dev/fuse");
+    Bystander(child)
+}
+
+#[test]
+fn a_file_system_that_stalls_holds_up_neither_the_command_nor_who_reads_its_output() {
+    let stalling = with_a_stalling_etc();
+    let mark = format!("MARK=stall-{}", stalling.0.id());
+    let pid = format!("pid:{}", stalling.0.id());
+    let mut child = snorkel(["exec", &pid, "--", "echo", "hi"])
+        .env("MARK", &mark[5..])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    // One was sent to look, found nobody there, and nobody was sent after it.
+    let left = with_variable(&mark);
+    assert!(left.len() <= 1, "{left:?}");
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut out, mut err) = (String::new(), String::new());
+        stdout.read_to_string(&mut out).unwrap();
+        stderr.read_to_string(&mut err).unwrap();
+        done.send((out, err)).unwrap();
+    });
+    let (out, err) = ended.recv_timeout(std::time::Duration::from_secs(30)).expect("the output ends");
+    assert_eq!(out, "hi\n");
+    assert!(err.contains("/etc/resolv.conf") && err.contains("gave no answer"), "{err}");
+    wait_until("the one that was sent to look ends", || with_variable(&mark).is_empty());
+}
+
+#[test]
+fn each_waits_as_long_for_an_engine_as_it_is_told_and_asks_once() {
+    let process = Bystander::new();
+    let pid = process.0.id();
+    let docker = docker_with(move |time| {
+        // As a busy engine does; the time-out is what is tested.
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        if time < 2 { pid } else { 0 }
+    });
+    let ran = docker.run(&["--timeout", "20s", "exec", "--each", "docker:web", "--", "echo", "entered"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "docker:web | entered\n"), "{ran:?}");
 }

@@ -6,6 +6,7 @@
 //! read than the file claims to have or the limit allows. Where another process could stall the file system (FUSE),
 //! a child of its own does the reading and is left behind if it does not come back.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -65,6 +66,8 @@ impl fmt::Display for Refused {
 pub struct Guest {
     root: OwnedFd,
     may_stall: bool,
+    /// Whether it did: then nobody is sent there again.
+    stalled: Cell<bool>,
 }
 
 impl Guest {
@@ -73,18 +76,26 @@ impl Guest {
         let root = process.root()?;
         // The root was opened and the process was still there: a table that cannot be read by now is of no use.
         let table = mounts::read(&process.path("mountinfo")).unwrap_or_default();
-        Ok(Guest { root, may_stall: mounts::any_may_stall(&table) })
+        Ok(Guest { root, may_stall: mounts::any_may_stall(&table), stalled: Cell::new(false) })
     }
 
     /// The host's own files, for those that an engine keeps there on a container's behalf.
     pub(super) fn of_host() -> Result<Guest, Refused> {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Ok(Guest { root: root.map_err(Refused::Os)?, may_stall: false })
+        Ok(Guest { root: root.map_err(Refused::Os)?, may_stall: false, stalled: Cell::new(false) })
     }
 
     /// Reads an ordinary file of at most `limit` bytes; `path` is relative to the container's root.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
-        if self.may_stall { read_apart(self.root.as_fd(), path, limit) } else { self.read_here(path, limit) }
+        if !self.may_stall {
+            return self.read_here(path, limit);
+        }
+        if self.stalled.get() {
+            return Err(Refused::Stalled);
+        }
+        let read = read_apart(self.root.as_fd(), path, limit);
+        self.stalled.set(read == Err(Refused::Stalled));
+        read
     }
 
     fn read_here(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
@@ -165,17 +176,19 @@ fn fd_path(fd: i32, buffer: &mut [u8; 32]) -> &str {
 }
 
 /// Reads in a grandchild, so that a file system that never answers holds up nobody: the grandchild is nobody's child
-/// to wait for, and dies when its system call returns.
+/// to wait for, holds nothing of the caller's, and dies when its system call returns, or before where the kernel lets it
+/// be interrupted.
 fn read_apart(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
     let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Refused::Os)?;
-    // SAFETY: other threads may exist; the child calls only async-signal-safe functions (fork, openat2, read, write,
-    // _exit) and never returns from this block.
+    // SAFETY: other threads may exist; the child calls only async-signal-safe functions (signal-safety(7); the rest are
+    // bare system calls) and never returns from this block.
     match unsafe { libc::fork() } {
         -1 => return Err(refused(io::Error::last_os_error())),
         0 => {
             // SAFETY: as above; the middle process exists only to be reaped at once.
             unsafe {
                 if libc::fork() == 0 {
+                    stand_alone(root.as_raw_fd(), theirs.as_raw_fd());
                     relay(root, path, limit, theirs.as_fd());
                 }
                 libc::_exit(0)
@@ -207,6 +220,34 @@ fn read_apart(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<Vec<u8>, 
             Err(Errno::INTR) => {}
             Err(e) => return Err(Refused::Os(e)),
         }
+    }
+}
+
+/// Lets go of all that the forked process has of the caller: a reader of the caller's output must not wait for it, nor
+/// its terminal. Its end is set, too: a request that the file system has not taken yet can be interrupted by a signal
+/// that kills (fs/fuse/dev.c, `request_wait_answer`).
+fn stand_alone(root: i32, pipe: i32) {
+    let (low, high) = (root.min(pipe).cast_unsigned(), root.max(pipe).cast_unsigned());
+    let gaps = [(0, low.checked_sub(1)), (low + 1, high.checked_sub(1)), (high + 1, Some(u32::MAX))];
+    // SAFETY: takes numbers only, and the descriptors that are closed are of this process alone, which uses none of
+    // them; SIG_DFL runs no code; the set is initialised before it is used.
+    unsafe {
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        for (first, last) in gaps {
+            let Some(last) = last.filter(|last| *last >= first) else { continue };
+            // close_range(2) came with 5.9.
+            if libc::syscall(libc::SYS_close_range, first, last, 0) != 0 {
+                (first..=last.min(4096)).for_each(|fd| {
+                    libc::close(fd.cast_signed());
+                });
+            }
+        }
+        libc::signal(libc::SIGALRM, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::alarm(PATIENCE.as_secs() as u32);
     }
 }
 
@@ -269,7 +310,7 @@ mod tests {
 
     fn guest(dir: &Path, may_stall: bool) -> Guest {
         let root = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        Guest { root, may_stall }
+        Guest { root, may_stall, stalled: Cell::new(false) }
     }
 
     fn both_ways(check: impl Fn(&Path, &Guest)) {

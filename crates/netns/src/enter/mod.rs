@@ -6,11 +6,13 @@
 //!
 //! The private mounts are the one step that may have been taken before there was a plan: it is the same for all.
 
+mod child;
 mod command;
 mod cover;
 mod guest;
-
 mod names;
+mod signals;
+mod standin;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -23,9 +25,12 @@ use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
 };
 
-pub use cover::{Covered, EtcFile, PrivateMounts};
+pub use child::{Spawned, Tie, spawn};
+pub use cover::{Covered, EtcFile, PrivateMounts, free_descriptor, is_hidden_with_sockets};
 pub use guest::{Guest, Refused};
 pub use names::{Dns, Names, Rejected, nsswitch_of_host};
+pub use signals::{Signal, Signals, die_of};
+pub use standin::Lack;
 
 use crate::user::{self, User};
 use crate::{Error, Netns, Process, Result, caps};
@@ -101,15 +106,14 @@ pub enum Step {
     Join(Subject, Vec<Kind>),
     /// Take a private copy of the mount table.
     PrivateMounts,
-    /// Lay these files over /etc; hide the resolver's sockets.
-    Etc {
-        /// What the command finds there.
-        files: Vec<EtcFile>,
-        /// Whether nscd's and systemd-resolved's sockets are hidden.
-        mask_sockets: bool,
-    },
+    /// Lay these files over /etc.
+    Etc(Vec<EtcFile>),
+    /// Hide nscd's and systemd-resolved's sockets.
+    MaskSockets,
     /// Mount a /sys that shows the container's network.
     Sys,
+    /// Lay these files into a directory that only the command has, behind a descriptor of this number.
+    StartUp(Vec<EtcFile>, i32),
     /// Go on as a child inside the joined process namespace.
     Fork,
     /// Make this the working directory.
@@ -144,15 +148,15 @@ impl fmt::Display for Step {
             Step::PrivateMounts => {
                 f.write_str("make a private mount namespace; the host's mounts stay as they are")
             }
-            Step::Etc { files, mask_sockets } => {
+            Step::Etc(files) => {
                 f.write_str("overlay /etc with")?;
-                for file in files {
-                    write!(f, " {}", file.path.display())?;
-                }
-                if *mask_sockets {
-                    f.write_str("; hide the sockets of nscd and systemd-resolved")?;
-                }
-                Ok(())
+                files.iter().try_for_each(|file| write!(f, " {}", file.path.display()))
+            }
+            Step::MaskSockets => f.write_str("hide the sockets of nscd and systemd-resolved"),
+            Step::StartUp(files, number) => {
+                write!(f, "lay the shell's")?;
+                files.iter().try_for_each(|file| write!(f, " {}", file.path.display()))?;
+                write!(f, " into a directory of its own, behind descriptor {number}")
             }
             Step::Sys => {
                 f.write_str("mount a /sys of this network; keep cgroup, bpf, debug and tracing below it")
@@ -207,10 +211,12 @@ pub fn shell_word(word: &str) -> String {
 
 /// Takes the steps in order. Returns only if one of them fails; a warning that does not stop it goes to `warn`.
 ///
-/// `ahead` is what came of [`PrivateMounts::make`] if it was tried already; it counts when it is that step's turn.
+/// `ahead` is what came of [`PrivateMounts::make`] if it was tried already; it counts when it is that step's turn. The
+/// command is killed when the one ends to whom it is tied.
 pub fn enter(
     steps: Vec<Step>,
     mut ahead: Option<Result<PrivateMounts>>,
+    mut tie: Option<Tie>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Infallible> {
     let cwd = std::env::current_dir().ok();
@@ -226,17 +232,15 @@ pub fn enter(
                 join(&subject, &kinds)?;
             }
             Step::PrivateMounts => mounts = Some(ahead.take().unwrap_or_else(PrivateMounts::make)?),
-            Step::Etc { files, mask_sockets } => {
-                let mounts = mounts.as_ref().ok_or_else(unfurnished)?;
-                let covered = cover::etc(mounts, &files, in_userns, mask_sockets)?;
-                if let Covered::Binds(why) = covered {
-                    warn(format!(
-                        "no overlay on /etc ({why}): the container's files are bound over the host's one by one; a \
-                         tool that renames /etc/resolv.conf will fail"
-                    ));
+            Step::Etc(files) => {
+                let mounts = mounts.as_mut().ok_or_else(unfurnished)?;
+                if let Covered::StandIn { why, lack } = cover::etc(mounts, &files, in_userns)? {
+                    warn(stand_in(why, &lack));
                 }
                 stay_in(cwd.as_deref());
             }
+            Step::MaskSockets => cover::mask_sockets(mounts.as_ref().ok_or_else(unfurnished)?)?,
+            Step::StartUp(files, number) => cover::behind_descriptor(&files, number)?,
             Step::Sys => match cover::sys(mounts.as_ref().ok_or_else(unfurnished)?) {
                 // "mount too revealing": a user namespace may not mount a sysfs where parts of the old are hidden.
                 Err(e) if in_userns => warn(format!("/sys still shows the host's links: {e}")),
@@ -245,17 +249,38 @@ pub fn enter(
                     stay_in(cwd.as_deref());
                 }
             },
-            Step::Fork => fork_and_wait()?,
+            Step::Fork => {
+                tie = Some(child::fork_and_wait()?);
+                cover::proc()?;
+            }
             Step::Directory(path) => rustix::process::chdir(&path)
                 .map_err(|e| Error::os(format!("change to {}", path.display()), e))?,
             Step::Become(user, keep) => user::become_user(&user, &keep)?,
             Step::Exec { command, env } => {
+                // Becoming another user has undone it.
+                tie.iter().for_each(Tie::fasten);
                 command::restore_signals();
                 return Err(command::exec(&command, &env));
             }
         }
     }
     Err(Error::os("enter", io::Error::other("the plan has no command")))
+}
+
+/// What is to be said where there is no overlay.
+fn stand_in(why: rustix::io::Errno, lack: &Lack) -> String {
+    let mut text = format!("no overlay on /etc ({why}): a tmpfs stands in for it");
+    match lack.writable {
+        None => text.push_str(", in which the host's other files can only be read"),
+        Some(e) => text.push_str(&format!(
+            "; what is written to other files than the container's reaches the host ({e})"
+        )),
+    }
+    if !lack.missing.is_empty() {
+        let names: Vec<_> = lack.missing.iter().map(|name| name.to_string_lossy()).collect();
+        text.push_str(&format!("; it lacks {}", names.join(", ")));
+    }
+    text
 }
 
 /// Goes to the working directory once more by its path: below /etc or /sys the old one is the host's, uncovered.
@@ -300,36 +325,6 @@ fn join_one_by_one(process: &Process, kinds: &[Kind]) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// The parent waits for the child and ends as it does; the child goes on.
-fn fork_and_wait() -> Result<()> {
-    // SAFETY: the process has no other threads by now (the engines' are gone), and the child goes on as the program.
-    match unsafe { libc::fork() } {
-        -1 => Err(Error::os("fork into the process namespace", std::io::Error::last_os_error())),
-        0 => {
-            // SAFETY: takes numbers only: the child shall not outlive the one who waits for it.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
-            cover::proc()
-        }
-        child => {
-            for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
-                // SAFETY: SIG_IGN runs no code. The terminal signals the whole group: the child decides.
-                unsafe { libc::signal(signal, libc::SIG_IGN) };
-            }
-            let mut status = 0;
-            // SAFETY: waits for our own child and writes one int.
-            while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0
-                && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
-            {}
-            let code = if libc::WIFSIGNALED(status) {
-                128 + libc::WTERMSIG(status)
-            } else {
-                libc::WEXITSTATUS(status)
-            };
-            std::process::exit(code)
-        }
-    }
 }
 
 #[cfg(test)]

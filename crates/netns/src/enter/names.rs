@@ -81,7 +81,15 @@ impl Names {
     /// write to it.
     pub fn with_resolv_conf_of(mut self, path: &Path) -> Result<Names, Refused> {
         self.resolv_conf = Guest::of_host()?.read(path, RESOLV_CONF_LIMIT)?;
-        Ok(self)
+        Ok(self.that_asks_servers())
+    }
+
+    /// Who names servers wants them to be asked, whatever the container's nsswitch.conf says.
+    fn that_asks_servers(mut self) -> Names {
+        if !asks_servers(&self.nsswitch) {
+            self.nsswitch = nsswitch(&self.nsswitch, None);
+        }
+        self
     }
 
     /// As files below /etc.
@@ -98,13 +106,14 @@ impl Names {
     #[must_use]
     pub fn with_servers(mut self, servers: &[IpAddr]) -> Names {
         self.resolv_conf = with_servers(&self.resolv_conf, servers);
-        self
+        self.that_asks_servers()
     }
 }
 
 const LOCALHOST: &[u8] = b"127.0.0.1 localhost\n::1 localhost\n";
 
-/// The host's nsswitch.conf with a line for hosts that keeps to the container's view and, where it has one, its order.
+/// The host's nsswitch.conf with a line for hosts that keeps to the container's view: its own, as far as its services
+/// read what a container would read.
 pub fn nsswitch_of_host(container: Option<&[u8]>) -> Vec<u8> {
     let host = std::fs::read("/etc/nsswitch.conf").unwrap_or_default();
     nsswitch(&host, container)
@@ -118,10 +127,9 @@ fn nsswitch(host: &[u8], container: Option<&[u8]>) -> Vec<u8> {
         out.extend_from_slice(line);
         out.push(b'\n');
     }
-    out.extend_from_slice(match container.and_then(dns_before_files) {
-        Some(true) => b"hosts: dns files\n",
-        _ => b"hosts: files dns\n",
-    });
+    out.extend_from_slice(b"hosts: ");
+    out.extend_from_slice(&container.and_then(hosts_services).unwrap_or_else(|| b"files dns".to_vec()));
+    out.push(b'\n');
     out
 }
 
@@ -131,10 +139,48 @@ fn database(line: &[u8]) -> Option<&[u8]> {
     Some(line[..at].trim_ascii())
 }
 
-fn dns_before_files(nsswitch: &[u8]) -> Option<bool> {
+/// What the line for hosts says of `files` and `dns`, with what is to be done after each (nsswitch.conf(5), `[…]`);
+/// nothing if it says nothing of them. systemd-resolved (`resolve`) asks name servers, as `dns` does.
+fn hosts_services(nsswitch: &[u8]) -> Option<Vec<u8>> {
     let line = nsswitch.split(|&b| b == b'\n').find(|line| database(line) == Some(b"hosts"))?;
-    let at = |word: &[u8]| line.split(u8::is_ascii_whitespace).position(|w| w == word);
-    Some(at(b"dns")? < at(b"files")?)
+    let line = line.split(|&b| b == b'#').next()?;
+    let mut rest = &line[line.iter().position(|&b| b == b':')? + 1..];
+    let has_dns = words(rest).any(|word| word == b"dns");
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut is_kept = false;
+    loop {
+        rest = rest.trim_ascii_start();
+        let end = match rest.first() {
+            None => break,
+            Some(b'[') => rest.iter().position(|&b| b == b']').map_or(rest.len(), |at| at + 1),
+            Some(_) => rest.iter().position(|b| b.is_ascii_whitespace() || *b == b'[').unwrap_or(rest.len()),
+        };
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        if word.starts_with(b"[") {
+            // An action belongs to the service before it.
+            if is_kept && word.ends_with(b"]") && word.iter().all(|b| b.is_ascii_graphic() || *b == b' ') {
+                kept.push(word);
+            }
+            continue;
+        }
+        let service: &[u8] = if word == b"resolve" && !has_dns { b"dns" } else { word };
+        is_kept = matches!(service, b"files" | b"dns") && !kept.contains(&service);
+        if is_kept {
+            kept.push(service);
+        }
+    }
+    (!kept.is_empty()).then(|| kept.join(&b' '))
+}
+
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+/// Whether name servers are asked at all.
+fn asks_servers(nsswitch: &[u8]) -> bool {
+    let line = nsswitch.split(|&b| b == b'\n').find(|line| database(line) == Some(b"hosts"));
+    line.is_some_and(|line| words(line).any(|word| word == b"dns"))
 }
 
 fn with_servers(resolv_conf: &[u8], servers: &[IpAddr]) -> Vec<u8> {
@@ -176,6 +222,40 @@ mod tests {
     }
 
     #[test]
+    fn a_container_that_knows_only_files_or_only_servers_stays_so() {
+        let hosts = |line: &str| text(nsswitch(b"", Some(line.as_bytes())));
+        assert_eq!(hosts("hosts: files # and no dns\n"), "hosts: files\n");
+        assert_eq!(hosts("hosts:dns\n"), "hosts: dns\n");
+        assert_eq!(hosts("hosts: sss ldap\n"), "hosts: files dns\n");
+        // systemd-resolved asks servers.
+        assert_eq!(
+            hosts("hosts: files myhostname resolve [!UNAVAIL=return]\n"),
+            "hosts: files dns [!UNAVAIL=return]\n"
+        );
+        assert_eq!(hosts("hosts: resolve [!UNAVAIL=return] files dns\n"), "hosts: files dns\n");
+    }
+
+    #[test]
+    fn what_is_to_be_done_after_a_service_goes_with_it() {
+        let hosts = |line: &str| text(nsswitch(b"", Some(line.as_bytes())));
+        assert_eq!(
+            hosts(
+                "hosts: files [SUCCESS=merge NOTFOUND = continue] mdns4 [NOTFOUND=return] dns[!UNAVAIL=return]\n"
+            ),
+            "hosts: files [SUCCESS=merge NOTFOUND = continue] dns [!UNAVAIL=return]\n"
+        );
+        assert_eq!(hosts("hosts: files [SUCCESS\x1b=merge] dns [x\n"), "hosts: files dns\n");
+    }
+
+    #[test]
+    fn who_names_servers_has_them_asked() {
+        let (names, _) = Names::without_container();
+        let names = Names { nsswitch: b"hosts: files\n".to_vec(), ..names };
+        let names = names.with_servers(&["10.0.0.53".parse().unwrap()]);
+        assert_eq!(text(names.nsswitch), "hosts: files dns\n");
+    }
+
+    #[test]
     fn other_servers_leave_the_search_list_alone() {
         let conf =
             b"# by docker\nnameserver 127.0.0.11\n  nameserver\t::1\nsearch a.example\noptions ndots:0\n";
@@ -192,6 +272,17 @@ mod tests {
             let out = with_servers(&conf, &[]);
             let survived = out.split(|&b| b == b'\n').any(|line| line.trim_ascii().starts_with(b"nameserver "));
             prop_assert!(!survived);
+        }
+
+        #[test]
+        fn whatever_a_container_says_only_files_and_dns_are_asked(said in "([a-z]{1,9}|files|dns|resolve|[\\[\\]!= \t#])*") {
+            let out = text(nsswitch(b"", Some(format!("hosts:{said}\n").as_bytes())));
+            let mut services = out.strip_prefix("hosts: ").unwrap().trim_end().to_owned();
+            while let Some((before, rest)) = services.split_once('[') {
+                let (_, after) = rest.split_once(']').unwrap();
+                services = format!("{before}{after}");
+            }
+            prop_assert!(services.split_whitespace().all(|word| word == "files" || word == "dns"), "{}", out);
         }
 
         #[test]

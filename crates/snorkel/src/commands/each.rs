@@ -1,27 +1,33 @@
 //! `snorkel exec --each`: one command in several targets at the same time.
 //!
-//! Each target gets a process of its own (this program again, with `exec` and the target's full id), since a process
-//! that has entered a namespace does not come back.
+//! Each target gets a child, since a process that has entered a namespace does not come back. The targets are looked up
+//! once, here; the child inherits what was found. One thread waits for all of them: their output, their end, and the
+//! signals that are meant for them.
 
-use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{ExitCode, ExitStatus};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
-use snorkel_engines::{Container, LabelFilter, TargetSpec};
-use snorkel_netns::enter::{Dns, Kind};
+use snorkel_engines::{Container, LabelFilter, Query, TargetSpec};
+use snorkel_netns::enter::{Signals, Spawned, Tie, die_of, spawn};
+use snorkel_topology::locate::{self, Located};
 
 use crate::cli::Globals;
-use crate::commands::exec::FAILED;
-use crate::commands::warn_engines;
+use crate::commands::exec::{FAILED, find, into};
+use crate::commands::warn_all;
+use crate::entry::plan::Wishes;
 use crate::failure::{Failure, Outcome};
 use crate::render::text::printable;
 
 /// As many commands run at the same time; the rest waits its turn.
 const AT_ONCE: usize = 32;
+/// A line without an end is passed on in pieces of this size, so that memory stays bounded.
+const LONGEST_LINE: usize = 64 * 1024;
+/// What ends `--each`: it is passed on to the commands.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 /// What `--each` takes beside targets and command.
 pub(crate) struct Options {
@@ -42,106 +48,98 @@ struct Done<'a> {
     stderr: String,
 }
 
-/// The options of `exec` that each of them gets as they were given.
-pub(crate) fn passed_on(
-    kinds: &[Kind],
-    dns: &Dns,
-    user: Option<&str>,
-    env: &[(OsString, OsString)],
-    workdir: Option<&Path>,
-) -> Vec<OsString> {
-    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
-    let dns = match dns {
-        Dns::Container => "container".to_owned(),
-        Dns::Engine => "engine".to_owned(),
-        Dns::Host => "host".to_owned(),
-        Dns::Servers(servers) => servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-    };
-    let mut words: Vec<OsString> =
-        vec![format!("--ns={}", kinds.join(",")).into(), format!("--dns={dns}").into()];
-    words.extend(user.map(|user| format!("--user={user}").into()));
-    for (key, value) in env {
-        let mut word = OsString::from("--env=");
-        word.push(key);
-        word.push("=");
-        word.push(value);
-        words.push(word);
+/// A target whose turn is to come.
+enum Waiting {
+    /// It was named, and found.
+    Found(Box<Located>),
+    /// It has the labels; its child opens it.
+    Listed(Box<Container>),
+}
+
+impl Waiting {
+    fn container(&self) -> &Container {
+        match self {
+            Waiting::Found(located) => &located.container,
+            Waiting::Listed(container) => container,
+        }
     }
-    words.extend(workdir.map(|dir| {
-        let mut word = OsString::from("--workdir=");
-        word.push(dir);
-        word
-    }));
-    words
+
+    fn open(self, query: &Query) -> Result<Located, Failure> {
+        match self {
+            Waiting::Found(located) => Ok(*located),
+            Waiting::Listed(container) => Ok(locate::open(query, *container, Vec::new())?),
+        }
+    }
 }
 
 /// Runs the command in each target; the worst status is the whole's.
-pub(crate) fn run(
-    globals: &Globals,
-    specs: Vec<TargetSpec>,
-    command: Vec<OsString>,
-    options: Options,
-    mut passed_on: Vec<OsString>,
-) -> Outcome {
+pub(crate) fn run(globals: &Globals, specs: Vec<TargetSpec>, wishes: Wishes, options: Options) -> Outcome {
+    let query = globals.query(&[]);
     let targets = targets(globals, &specs, &options.label)?;
-    if options.dry_run {
-        passed_on.push("--dry-run".into());
+    let name = |target: &Waiting| printable(&target.container().qualified()).into_owned();
+    let width = targets.iter().map(|target| name(target).chars().count()).max().unwrap_or(0);
+    let mut held = ENDING.to_vec();
+    // A command that stops reads no input here; what it is told, it is told by its own name.
+    held.extend([libc::SIGUSR1, libc::SIGUSR2]);
+    let signals = Signals::hold(&held)?;
+    let mut crowd = Crowd { signals, running: Vec::new(), json: options.json, ended_by: None };
+    let mut worst = 0;
+    let mut targets = targets.into_iter();
+    loop {
+        while crowd.running.len() < AT_ONCE && crowd.ended_by.is_none() {
+            let Some(target) = targets.next() else { break };
+            let (qualified, prefix) =
+                (target.container().qualified(), format!("{:width$} | ", name(&target)));
+            let work = |tie: Tie| match target
+                .open(&query)
+                .map_err(|failure| failure.code(FAILED))
+                .and_then(|located| into(located, wishes.clone(), options.dry_run, None, Some(tie)))
+            {
+                Ok(()) => 0,
+                Err(failure) => failure.tell(),
+            };
+            let child = spawn(&crowd.signals, work)?;
+            crowd.running.push(Running {
+                name: qualified,
+                prefix,
+                child,
+                texts: Default::default(),
+                status: None,
+            });
+        }
+        if crowd.running.is_empty() {
+            break;
+        }
+        worst = worst.max(crowd.go_on()?);
     }
-    let program = std::env::current_exe()?;
-    let job = |target: &Container| {
-        let mut job = Command::new(&program);
-        // By its full id, so that a container of the same name made meanwhile is not taken for it.
-        job.arg("exec").args(&passed_on).arg(target.qualified_id()).arg("--").args(&command);
-        job.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        job
-    };
-    let width =
-        targets.iter().map(|target| printable(&target.qualified()).chars().count()).max().unwrap_or(0);
-    let output = Mutex::new(());
-    let next = AtomicUsize::new(0);
-    let statuses = std::thread::scope(|scope| {
-        let worker = || {
-            let mut worst = Ok(0);
-            while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let name = target.qualified();
-                let status = if options.json {
-                    collect(job(target), &name, &output)
-                } else {
-                    relay(job(target), &format!("{:width$} | ", printable(&name)), &output)
-                };
-                worst = worse(worst, status);
-            }
-            worst
-        };
-        let workers: Vec<_> = (0..AT_ONCE.min(targets.len())).map(|_| scope.spawn(worker)).collect();
-        // A worker has no way to panic; if it had, its targets' results are not known.
-        let join = |worker: std::thread::ScopedJoinHandle<'_, io::Result<u8>>| {
-            worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker of --each panicked")))
-        };
-        workers.into_iter().map(join).fold(Ok(0), worse)
-    });
-    Ok(ExitCode::from(statuses?))
+    if let Some(signal) = crowd.ended_by {
+        die_of(signal);
+    }
+    Ok(ExitCode::from(worst))
 }
 
 /// Those named, then those with the labels, each once.
-fn targets(
-    globals: &Globals,
-    specs: &[TargetSpec],
-    label: &[LabelFilter],
-) -> Result<Vec<Container>, Failure> {
-    let mut query = globals.query(&[]);
-    let mut targets: Vec<Container> = Vec::new();
+fn targets(globals: &Globals, specs: &[TargetSpec], label: &[LabelFilter]) -> Result<Vec<Waiting>, Failure> {
+    let mut targets = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
     for spec in specs {
-        targets.push(snorkel_topology::locate::locate(&query, spec)?.container);
+        let located = find(globals, spec, || ())?;
+        warnings.extend(located.warnings.iter().map(ToString::to_string));
+        targets.push(Waiting::Found(Box::new(located)));
     }
     if !label.is_empty() {
+        let mut query = globals.query(&[]);
         query.labels = label.to_vec();
         let answer = snorkel_engines::list(&query);
-        warn_engines(&answer.warnings);
-        targets.extend(answer.containers.into_iter().filter(|container| container.pid.is_some()));
+        warnings.extend(answer.warnings.iter().map(ToString::to_string));
+        let running = answer.containers.into_iter().filter(|container| container.pid.is_some());
+        targets.extend(running.map(|container| Waiting::Listed(Box::new(container))));
     }
-    let mut seen = std::collections::HashSet::new();
-    targets.retain(|target| seen.insert(target.qualified_id()));
+    let mut seen = HashSet::new();
+    warnings.retain(|warning| seen.insert(warning.clone()));
+    warn_all(&warnings);
+    let mut seen = HashSet::new();
+    targets.retain(|target| seen.insert(target.container().qualified_id()));
     if targets.is_empty() {
         return Err(
             Failure::new("no running target has that label").hint("snorkel ls --json shows the labels")
@@ -150,58 +148,230 @@ fn targets(
     Ok(targets)
 }
 
-fn worse(a: io::Result<u8>, b: io::Result<u8>) -> io::Result<u8> {
-    Ok(a?.max(b?))
+/// Which of a command's two outputs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Stdout,
+    Stderr,
 }
 
-/// Passes the lines on as they come, each with the target before it.
-fn relay(mut job: Command, prefix: &str, output: &Mutex<()>) -> io::Result<u8> {
-    let mut child = job.spawn()?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let relayed = std::thread::scope(|scope| {
-        let errors = scope.spawn(|| lines(stderr, prefix, io::stderr(), output));
-        let relayed = lines(stdout, prefix, io::stdout(), output);
-        relayed.and(errors.join().unwrap_or(Ok(())))
-    });
-    if relayed.is_err() {
-        // Nobody reads any more: the command is to end as it would with a pipe of its own.
-        let _ = child.kill();
+/// What has been read of an output and not been passed on.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    /// How much has been read so far.
+    read: usize,
+    ended: bool,
+}
+
+/// A target whose command runs.
+struct Running {
+    name: String,
+    prefix: String,
+    child: Spawned,
+    texts: [Text; 2],
+    status: Option<u8>,
+}
+
+impl Running {
+    fn fd(&self, output: Output) -> &OwnedFd {
+        match output {
+            Output::Stdout => &self.child.stdout,
+            Output::Stderr => &self.child.stderr,
+        }
     }
-    let status = child.wait()?;
-    relayed?;
-    Ok(code(status))
-}
 
-fn lines(from: Option<impl Read>, prefix: &str, mut to: impl Write, output: &Mutex<()>) -> io::Result<()> {
-    let Some(from) = from else { return Ok(()) };
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    // A line without an end is passed on in pieces, so that memory stays bounded.
-    while from.by_ref().take(64 * 1024).read_until(b'\n', &mut line)? > 0 {
-        let turn = output.lock();
-        to.write_all(prefix.as_bytes())?;
-        to.write_all(line.strip_suffix(b"\n").unwrap_or(&line))?;
-        to.write_all(b"\n")?;
-        to.flush()?;
-        drop(turn);
-        line.clear();
+    fn is_over(&self, in_haste: bool) -> bool {
+        self.status.is_some() && (in_haste || self.texts.iter().all(|text| text.ended))
     }
-    Ok(())
 }
 
-/// Collects the output and prints one JSON object on one line.
-fn collect(mut job: Command, target: &str, output: &Mutex<()>) -> io::Result<u8> {
-    let child: Child = job.spawn()?;
-    let done = child.wait_with_output()?;
-    let status = code(done.status);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let done = Done { target, status, stdout: text(&done.stdout), stderr: text(&done.stderr) };
-    let line = serde_json::to_string(&done).map_err(io::Error::from)?;
-    let _turn = output.lock();
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    stdout.flush()?;
-    Ok(status)
+/// All whose commands run, and what is said to them.
+struct Crowd {
+    signals: Signals,
+    running: Vec<Running>,
+    json: bool,
+    ended_by: Option<i32>,
+}
+
+impl Drop for Crowd {
+    /// Where it cannot go on, nobody goes on.
+    fn drop(&mut self) {
+        for running in self.running.iter().filter(|running| running.status.is_none()) {
+            running.child.signal(libc::SIGKILL);
+            let _ = running.child.wait();
+        }
+    }
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy)]
+enum Event {
+    Signal,
+    Text(usize, Output),
+    End(usize),
+}
+
+impl Crowd {
+    /// Waits for what comes next and deals with it; the worst status of those who are through.
+    fn go_on(&mut self) -> io::Result<u8> {
+        for event in self.wait()? {
+            match event {
+                Event::Signal => self.pass_on()?,
+                Event::Text(who, output) => self.read(who, output)?,
+                Event::End(who) => self.running[who].status = Some(code(self.running[who].child.wait()?)),
+            }
+        }
+        let in_haste = self.ended_by.is_some();
+        let mut worst = 0;
+        while let Some(at) = self.running.iter().position(|running| running.is_over(in_haste)) {
+            if in_haste {
+                self.read_rest(at)?;
+            }
+            let done = self.running.swap_remove(at);
+            worst = worst.max(self.finish(done)?);
+        }
+        Ok(worst)
+    }
+
+    fn wait(&self) -> io::Result<Vec<Event>> {
+        let mut events = vec![Event::Signal];
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        for (who, running) in self.running.iter().enumerate() {
+            for (text, output) in running.texts.iter().zip([Output::Stdout, Output::Stderr]) {
+                if !text.ended {
+                    events.push(Event::Text(who, output));
+                    fds.push(PollFd::new(running.fd(output), PollFlags::IN));
+                }
+            }
+            if running.status.is_none() {
+                events.push(Event::End(who));
+                fds.push(PollFd::new(&running.child, PollFlags::IN));
+            }
+        }
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            Err(e) => return Err(e.into()),
+        }
+        let came = events.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(came.map(|(event, _)| event).collect())
+    }
+
+    /// Tells the commands what this process was told. Who is told to end a second time ends at once, and they with it.
+    fn pass_on(&mut self) -> io::Result<()> {
+        let signal = self.signals.take()?;
+        if ENDING.contains(&signal.number) && self.ended_by.replace(signal.number).is_some() {
+            die_of(signal.number);
+        }
+        // What the terminal sends, they have got themselves.
+        if !signal.by_kernel {
+            self.running.iter().for_each(|running| running.child.signal(signal.number));
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, who: usize, output: Output) -> io::Result<()> {
+        let mut chunk = [0; 16 * 1024];
+        let running = &mut self.running[who];
+        let got = match rustix::io::read(running.fd(output), &mut chunk) {
+            Ok(got) => got,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        let text = &mut running.texts[output as usize];
+        text.ended = got == 0;
+        text.read += got;
+        text.bytes.extend_from_slice(&chunk[..got]);
+        if self.json {
+            return Ok(());
+        }
+        let whole = match text.bytes.iter().rposition(|b| *b == b'\n') {
+            _ if text.ended || text.bytes.len() >= LONGEST_LINE => text.bytes.len(),
+            Some(at) => at + 1,
+            None => 0,
+        };
+        let rest = text.bytes.split_off(whole);
+        let lines = std::mem::replace(&mut text.bytes, rest);
+        let lines = prefixed(&running.prefix, &lines);
+        self.write(output, &lines)
+    }
+
+    /// Reads what lies ready of one that has ended and whose output others keep open.
+    fn read_rest(&mut self, who: usize) -> io::Result<()> {
+        for output in [Output::Stdout, Output::Stderr] {
+            let text = output as usize;
+            loop {
+                let before = self.running[who].texts[text].read;
+                self.read(who, output)?;
+                let now = &self.running[who].texts[text];
+                if now.ended || now.read == before {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The status of one that is through; with `json` its object.
+    fn finish(&mut self, done: Running) -> io::Result<u8> {
+        let status = done.status.unwrap_or(FAILED);
+        if self.json {
+            let text =
+                |output: Output| String::from_utf8_lossy(&done.texts[output as usize].bytes).into_owned();
+            let (stdout, stderr) = (text(Output::Stdout), text(Output::Stderr));
+            let object = Done { target: &done.name, status, stdout, stderr };
+            let mut line = serde_json::to_vec(&object).map_err(io::Error::from)?;
+            line.push(b'\n');
+            self.write(Output::Stdout, &line)?;
+        }
+        Ok(status)
+    }
+
+    /// Writes it all, a little at a time and only as much as is taken: signals come in between.
+    fn write(&mut self, output: Output, mut bytes: &[u8]) -> io::Result<()> {
+        /// What a pipe that can be written takes at once (pipe(7), `PIPE_BUF`).
+        const AT_ONCE: usize = 4096;
+        while !bytes.is_empty() {
+            let (stdout, stderr) = (io::stdout(), io::stderr());
+            let to: BorrowedFd<'_> = match output {
+                Output::Stdout => stdout.as_fd(),
+                Output::Stderr => stderr.as_fd(),
+            };
+            let mut fds =
+                [PollFd::new(&self.signals, PollFlags::IN), PollFd::from_borrowed_fd(to, PollFlags::OUT)];
+            // A reader that takes nothing must not keep it from ending.
+            let patience = self.ended_by.map(|_| Timespec { tv_sec: 1, tv_nsec: 0 });
+            match poll(&mut fds, patience.as_ref()) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            }
+            let (told, taken) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+            if told {
+                self.pass_on()?;
+            } else if taken {
+                match rustix::io::write(to, &bytes[..bytes.len().min(AT_ONCE)]) {
+                    Ok(written) => bytes = &bytes[written..],
+                    Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The lines, each with its target before it.
+fn prefixed(prefix: &str, lines: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(lines.len() + prefix.len());
+    for line in lines.split_inclusive(|b| *b == b'\n') {
+        out.extend_from_slice(prefix.as_bytes());
+        out.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+        out.push(b'\n');
+    }
+    out
 }
 
 /// The status as a shell gives it: 128 and the signal's number if one ended the command.

@@ -10,7 +10,7 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use snorkel_engines::{LabelFilter, TargetSpec};
 use snorkel_netns::Error as NetnsError;
-use snorkel_netns::enter::{Dns, Kind, PrivateMounts, enter};
+use snorkel_netns::enter::{Dns, Kind, PrivateMounts, Tie, enter};
 use snorkel_topology::locate::{Located, locate_meanwhile};
 
 use crate::cli::Globals;
@@ -51,12 +51,12 @@ pub(crate) struct Exec {
     /// Whose names: `container`, `engine`, `host`, or name servers by address
     #[arg(long, value_name = "container|engine|host|IP,...", default_value = "container", value_parser = dns)]
     dns: Dns,
-    /// Run as this user: a name, UID:GID, or `me` for who called sudo
+    /// Run as this user: a name or UID, with :GROUP or not, or `me` for who called sudo
     #[arg(short, long)]
     user: Option<String>,
-    /// Set a variable
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
-    env: Vec<(OsString, OsString)>,
+    /// Set a variable; without a value, to the one that it has here
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = OsStringValueParser::new().try_map(variable))]
+    env: Vec<(OsString, Option<OsString>)>,
     /// Working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
@@ -87,25 +87,24 @@ impl Exec {
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
         let failed = |failure: Failure| failure.code(FAILED);
         if self.each {
-            let (targets, command) = split_each(self.words, !self.label.is_empty()).map_err(failed)?;
-            let options = each::Options { label: self.label, json: self.json, dry_run: self.dry_run };
-            let passed_on = each::passed_on(
-                &self.ns,
-                &self.dns,
-                self.user.as_deref(),
-                &self.env,
-                self.workdir.as_deref(),
-            );
-            return each::run(globals, targets, command, options, passed_on).map_err(failed);
+            let (targets, command) = split_each(&self.words, !self.label.is_empty()).map_err(failed)?;
+            let options = each::Options { label: self.label.clone(), json: self.json, dry_run: self.dry_run };
+            return each::run(globals, targets, self.wishes(command), options).map_err(failed);
         }
-        let (target, command) = split(self.words).map_err(failed)?;
+        let (target, command) = split(&self.words).map_err(failed)?;
         // The engine needs longer for its answer than the private mounts for being made: they cost no time here.
         let early = !self.dry_run && !needs_user_namespace(&self.ns);
         let mut mounts = None;
         let prepare = || mounts = early.then(PrivateMounts::make);
         let located = find(globals, &target, prepare).map_err(failed)?;
         warn_engines(&located.warnings);
-        let wishes = Wishes {
+        let dry_run = self.dry_run;
+        into(located, self.wishes(command), dry_run, mounts, None)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn wishes(self, command: Vec<OsString>) -> Wishes {
+        Wishes {
             kinds_chosen: self.ns != [Kind::Net, Kind::Uts, Kind::Ipc],
             kinds: self.ns,
             dns: self.dns,
@@ -113,21 +112,35 @@ impl Exec {
             env: self.env,
             workdir: self.workdir,
             command,
-        };
-        let name = located.name();
-        let plan = plan(located, wishes).map_err(failed)?;
-        if self.dry_run {
-            print(&dry_run(&name, &plan)).map_err(|e| failed(e.into()))?;
-            return Ok(ExitCode::SUCCESS);
         }
-        warn_all(&plan.warnings);
-        let Err(error) = enter(plan.steps, mounts, &mut |warning| warn_all(&[warning]));
-        Err(status_of(error, &name))
     }
 }
 
+/// Enters the target and becomes the command; or shows how, and comes back.
+pub(crate) fn into(
+    located: Located,
+    wishes: Wishes,
+    only_shown: bool,
+    mounts: Option<Result<PrivateMounts, NetnsError>>,
+    tie: Option<Tie>,
+) -> Result<(), Failure> {
+    let name = located.name();
+    let failed = |failure: Failure| failure.code(FAILED);
+    let plan = plan(located, wishes).map_err(failed)?;
+    if only_shown {
+        return print(&dry_run(&name, &plan)).map_err(|e| failed(e.into()));
+    }
+    warn_all(&plan.warnings);
+    let Err(error) = enter(plan.steps, mounts, tie, &mut |warning| warn_all(&[warning]));
+    Err(status_of(error, &name))
+}
+
 /// The one target that was typed, ready to be entered. `meanwhile` is done while the engines think about it.
-fn find(globals: &Globals, target: &TargetSpec, meanwhile: impl FnOnce()) -> Result<Located, Failure> {
+pub(crate) fn find(
+    globals: &Globals,
+    target: &TargetSpec,
+    meanwhile: impl FnOnce(),
+) -> Result<Located, Failure> {
     Ok(locate_meanwhile(&globals.query(&[]), target, meanwhile)?)
 }
 
@@ -161,8 +174,8 @@ fn dry_run(name: &str, plan: &Plan) -> String {
 }
 
 /// `TARGET [--] [CMD...]`.
-fn split(words: Vec<OsString>) -> Result<(TargetSpec, Vec<OsString>), Failure> {
-    let mut words = words.into_iter();
+fn split(words: &[OsString]) -> Result<(TargetSpec, Vec<OsString>), Failure> {
+    let mut words = words.iter().cloned();
     let target = words.next().ok_or_else(|| Failure::new("a target is needed").hint("snorkel ls"))?;
     let mut command: Vec<OsString> = words.collect();
     if command.first().is_some_and(|word| word == "--") {
@@ -172,11 +185,11 @@ fn split(words: Vec<OsString>) -> Result<(TargetSpec, Vec<OsString>), Failure> {
 }
 
 /// `TARGET... -- CMD...`; with labels `[TARGET... --] CMD...`.
-fn split_each(words: Vec<OsString>, labelled: bool) -> Result<(Vec<TargetSpec>, Vec<OsString>), Failure> {
+fn split_each(words: &[OsString], labelled: bool) -> Result<(Vec<TargetSpec>, Vec<OsString>), Failure> {
     let (targets, command) = match words.iter().position(|word| word == "--") {
         Some(at) => (words[..at].to_vec(), words[at + 1..].to_vec()),
-        None if labelled => (Vec::new(), words),
-        None => (words, Vec::new()),
+        None if labelled => (Vec::new(), words.to_vec()),
+        None => (words.to_vec(), Vec::new()),
     };
     if command.is_empty() {
         return Err(Failure::new("--each needs a command").hint("snorkel exec --each web db -- ss -tln"));
@@ -214,16 +227,17 @@ fn dns(text: &str) -> Result<Dns, String> {
     }
 }
 
-fn variable(text: OsString) -> Result<(OsString, OsString), String> {
+fn variable(text: OsString) -> Result<(OsString, Option<OsString>), String> {
     let bytes = text.as_bytes();
     match bytes.iter().position(|&b| b == b'=') {
         Some(0) => Err("a variable has a name: KEY=VALUE".to_owned()),
         Some(at) => {
-            Ok((OsStr::from_bytes(&bytes[..at]).to_owned(), OsStr::from_bytes(&bytes[at + 1..]).to_owned()))
+            let (key, value) = (&bytes[..at], &bytes[at + 1..]);
+            Ok((OsStr::from_bytes(key).to_owned(), Some(OsStr::from_bytes(value).to_owned())))
         }
         None if bytes.is_empty() => Err("a variable has a name: KEY=VALUE".to_owned()),
-        // As `docker exec -e KEY` does: the value that the caller has.
-        None => Ok((text.clone(), std::env::var_os(&text).unwrap_or_default())),
+        // As `docker exec -e KEY` does: the value that the caller has, if there is one.
+        None => Ok((text.clone(), std::env::var_os(&text))),
     }
 }
 
@@ -237,18 +251,18 @@ mod tests {
 
     #[test]
     fn only_the_first_double_dash_is_ours() {
-        let (_, command) = split(words("web -- sh -c x -- y")).unwrap();
+        let (_, command) = split(&words("web -- sh -c x -- y")).unwrap();
         assert_eq!(command, words("sh -c x -- y"));
-        let (_, command) = split(words("web sh -- y")).unwrap();
+        let (_, command) = split(&words("web sh -- y")).unwrap();
         assert_eq!(command, words("sh -- y"));
     }
 
     #[test]
     fn each_takes_targets_up_to_the_double_dash() {
-        let (targets, command) = split_each(words("a b -- ls -- x"), false).unwrap();
+        let (targets, command) = split_each(&words("a b -- ls -- x"), false).unwrap();
         assert_eq!((targets.len(), command), (2, words("ls -- x")));
-        assert_eq!(split_each(words("ss -s"), true).unwrap().1, words("ss -s"));
-        assert!(split_each(words("a b"), false).is_err());
+        assert_eq!(split_each(&words("ss -s"), true).unwrap().1, words("ss -s"));
+        assert!(split_each(&words("a b"), false).is_err());
     }
 
     #[test]

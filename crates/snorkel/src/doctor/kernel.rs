@@ -106,7 +106,7 @@ const TRIALS: &[Trial] = &[
         id: "overlay",
         subject: "overlayfs",
         without: Verdict::Degraded,
-        lost: "a command cannot be given an /etc of its own: one that rewrites resolv.conf is not kept apart",
+        lost: "a tmpfs stands in for /etc: of the host's files there, a command can read all and write none",
         remedy: "modprobe overlay, or a kernel with CONFIG_OVERLAY_FS",
         run: mounts::overlay,
         ..COMMON

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use snorkel_engines::Engine;
 use snorkel_netns::caps;
 use snorkel_netns::enter::{
-    Dns, EtcFile, Guest, Kind, Names, Refused, Rejected, Step, Subject, nsswitch_of_host, shell_word,
+    Dns, EtcFile, Guest, Kind, Names, Refused, Rejected, Step, Subject, free_descriptor,
+    is_hidden_with_sockets, nsswitch_of_host, shell_word,
 };
 use snorkel_netns::user::User;
 use snorkel_topology::locate::{Located, Place};
 
 use super::{invoker, shell};
 use crate::failure::Failure;
+use crate::render::text::printable;
 
 /// What the user wants of an entry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wishes {
     /// Namespaces to join.
     pub(crate) kinds: Vec<Kind>,
@@ -24,10 +26,10 @@ pub(crate) struct Wishes {
     pub(crate) kinds_chosen: bool,
     /// Where names come from.
     pub(crate) dns: Dns,
-    /// `USER`, `UID[:GID]` or `me`.
+    /// `USER`, `UID`, either with `:GROUP` or `:GID`, or `me`.
     pub(crate) user: Option<String>,
-    /// Variables to set.
-    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Variables to set; without a value: as the caller has it, or not at all.
+    pub(crate) env: Vec<(OsString, Option<OsString>)>,
     /// Working directory.
     pub(crate) workdir: Option<PathBuf>,
     /// The command; empty for the shell.
@@ -52,7 +54,6 @@ pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
     let kinds = kinds(&located, &wishes, &name, &mut warnings)?;
     let Who { user, keep, path } = who(wishes.user.as_deref())?;
     let files = etc_files(&located, &wishes.dns, &name, &mut warnings)?;
-    let has_etc = !files.is_empty();
 
     let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if let Some(user) = &user {
@@ -66,21 +67,30 @@ pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
     if let Some(path) = path {
         set(&mut env, "PATH", path);
     }
-    set(&mut env, "SNORKEL_TARGET", &name);
-    let mut files = files;
+    // It is shown in prompts: a name must not move a cursor.
+    set(&mut env, "SNORKEL_TARGET", printable(&name).into_owned());
+    let mut start_up = None;
     let command = if wishes.command.is_empty() {
         let shell_path = env.iter().find(|(key, _)| key == "SHELL").map(|(_, value)| value.clone());
         let shell_path = shell_path.filter(|path| !path.is_empty()).unwrap_or_else(|| "/bin/sh".into());
-        let shell = shell::shell(&shell_path, &name, has_etc);
-        files.extend(shell.files);
+        let fd = free_descriptor();
+        let shell = shell::shell(&shell_path, &name, fd);
+        start_up = Some(Step::StartUp(shell.files, fd));
         shell.env.into_iter().for_each(|(key, value)| set(&mut env, key, value));
         shell.command
     } else {
         wishes.command
     };
-    wishes.env.into_iter().for_each(|(key, value)| set(&mut env, key, value));
+    for (key, value) in wishes.env {
+        match value {
+            Some(value) => set(&mut env, key, value),
+            None => env.retain(|(other, _)| *other != key),
+        }
+    }
 
-    let nsenter = nsenter(&located, &kinds, &command);
+    // The shell's start-up file is this plan's own.
+    let typed = if start_up.is_some() { &command[..1] } else { &command[..] };
+    let nsenter = nsenter(&located, &kinds, typed);
     let subject = match located.place {
         Place::Process(process) => Subject::Process(process),
         Place::Netns(netns, path) => Subject::Netns(netns, path),
@@ -91,10 +101,14 @@ pub(crate) fn plan(located: Located, wishes: Wishes) -> Result<Plan, Failure> {
         true => vec![join(kinds), Step::PrivateMounts],
         false => vec![Step::PrivateMounts, join(kinds)],
     };
-    if has_etc {
-        steps.push(Step::Etc { files, mask_sockets: wishes.dns != Dns::Host });
+    if !files.is_empty() {
+        steps.push(Step::Etc(files));
+    }
+    if wishes.dns != Dns::Host {
+        steps.push(Step::MaskSockets);
     }
     steps.push(Step::Sys);
+    steps.extend(start_up.filter(|step| !matches!(step, Step::StartUp(files, _) if files.is_empty())));
     if forks {
         steps.push(Step::Fork);
     }
@@ -173,8 +187,11 @@ fn who(spec: Option<&str>) -> Result<Who, Failure> {
         }
         Some(spec) => match User::find(spec)? {
             Some(user) => Ok(Who { user: Some(user), ..Who::default() }),
-            None => Err(Failure::new(format!("the host has no user '{spec}'"))
-                .hint("a name of /etc/passwd, a number, or `me` for who called sudo")),
+            None => Err(Failure::new(match spec.split_once(':') {
+                Some((user, group)) => format!("the host has no user '{user}', or no group '{group}'"),
+                None => format!("the host has no user '{spec}'"),
+            })
+            .hint("a name of /etc/passwd or a number, with :GROUP or not; or `me` for who called sudo")),
         },
     }
 }
@@ -191,6 +208,8 @@ fn etc_files(
         (Place::Netns(_, path), dns) => return named_netns_files(located, path, dns),
         (Place::Process(process), _) => match Guest::of(process) {
             Ok(guest) => Names::of_container(&guest),
+            // Where the files are out of reach for want of rights, so are the namespaces.
+            Err(e) if e.is_permission() && !caps::has(caps::number::SYS_ADMIN) => return Err(e.into()),
             // podman#17081: not even root may look into a FUSE root of another user.
             Err(e) => {
                 warnings
@@ -249,6 +268,11 @@ fn named_netns_files(located: &Located, path: &Path, dns: &Dns) -> Result<Vec<Et
                 files.push(EtcFile { path: entry.file_name().into(), content });
             }
         }
+    }
+    let resolv_conf = Path::new("/etc/resolv.conf");
+    if is_hidden_with_sockets(resolv_conf) && !files.iter().any(|file| file.path == Path::new("resolv.conf"))
+    {
+        files.push(EtcFile { path: "resolv.conf".into(), content: std::fs::read(resolv_conf)? });
     }
     if let Dns::Servers(servers) = dns {
         files.retain(|file| file.path != Path::new("resolv.conf"));

@@ -143,3 +143,25 @@ pub(crate) fn end_of(child: &mut std::process::Child) -> Option<std::process::Ex
     let status = child.wait().expect("a child can be waited for");
     in_time.then_some(status)
 }
+
+/// The processes with this variable in their environment.
+pub(crate) fn with_variable(variable: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environ.split(|b| *b == 0).any(|word| word == variable.as_bytes()) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+/// Waits for what must come, and fails where it does not come for long.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !happened() {
+        assert!(std::time::Instant::now() < deadline, "{what}: it did not come");
+        std::thread::yield_now();
+    }
+}
