@@ -367,6 +367,33 @@ fn a_container_is_checked_again_by_its_id() {
 }
 
 #[test]
+fn a_pod_of_podmans_comes_before_the_start_of_an_id_though_podman_tells_of_it_in_its_list_only() {
+    let id = format!("abc{}", "0".repeat(61));
+    let of_docker = id.clone();
+    let docker_fake = Fake::http(move |target| match target {
+        "/containers/abc/json" => (200, inspect(&of_docker, "web", "running", 4711)),
+        _ => (404, r#"{"message":"No such container"}"#.into()),
+    });
+    let podman = Fake::http(|target| {
+        match target {
+        t if t.ends_with("/libpod/containers/json?all=true") => (
+            200,
+            r#"[{"Id":"ffff","Names":["infra"],"Pid":4712,"State":"running","PodName":"abc","IsInfra":true}]"#.into(),
+        ),
+        _ => (404, r#"{"message":"No such container"}"#.into()),
+    }
+    });
+    let mut query = docker(&[&docker_fake], LONG);
+    query.endpoints.podman = vec![podman.endpoint()];
+    let spec = "abc".parse().unwrap();
+    let answer = snorkel_engines::lookup(&query, &spec);
+    assert_eq!(snorkel_engines::select(&spec, &answer.containers).unwrap().qualified(), "podman:infra");
+    // By more of its id the container is meant.
+    let spec = id.parse().unwrap();
+    assert!(snorkel_engines::select(&spec, &answer.containers).is_ok_and(|found| found.id == id));
+}
+
+#[test]
 fn names_out_of_a_shell_script_cannot_leave_their_place_in_the_request() {
     let (tell, told) = mpsc::channel();
     let fake = Fake::http(move |target| {
