@@ -29,20 +29,27 @@ impl DirWatch {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
         let mut at: PathBuf = dir.to_owned();
+        // There, but not for this user to look into.
+        let mut barred: Vec<PathBuf> = Vec::new();
         loop {
             match inotify::add_watch(&fd, &at, wanted) {
                 Ok(_) => {
-                    let deeper = dir.ancestors().take_while(|a| *a != at).any(Path::is_dir);
-                    if !deeper {
+                    let came = |above: &Path| above.is_dir() && !barred.iter().any(|barred| barred == above);
+                    if !dir.ancestors().take_while(|above| *above != at).any(came) {
                         break;
                     }
                     // It came to exist between the two looks.
                     at = dir.to_owned();
                 }
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => match at.parent() {
-                    Some(above) => at = above.to_owned(),
-                    None => return Err(Errno::NOENT.into()),
-                },
+                Err(error @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS)) => {
+                    if error == Errno::ACCESS {
+                        barred.push(at.clone());
+                    }
+                    match at.parent() {
+                        Some(above) => at = above.to_owned(),
+                        None => return Err(error.into()),
+                    }
+                }
                 Err(e) => return Err(e.into()),
             }
         }
@@ -80,5 +87,40 @@ impl DirWatch {
             }
             ready.clear_ready();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::process::Uid;
+    use rustix::thread::set_thread_res_uid;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_one_may_not_look_into_is_watched_from_above() {
+        let above = tempfile::tempdir().unwrap();
+        fs::set_permissions(above.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let barred = above.path().join("barred");
+        fs::create_dir(&barred).unwrap();
+        fs::set_permissions(&barred, fs::Permissions::from_mode(0o700)).unwrap();
+        let (tell, told) = mpsc::channel();
+        // Identity is a thread's own here: the system call, not the C library's, which changes the whole process.
+        std::thread::spawn(move || {
+            let nobody = Uid::from_raw(65534);
+            set_thread_res_uid(nobody, nobody, nobody).expect("this test needs root");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            let exact = runtime.block_on(async { DirWatch::open(&barred).map(|watch| watch.exact) });
+            // The test may have given up.
+            let _ = tell.send(exact.unwrap());
+        });
+        let exact =
+            told.recv_timeout(Duration::from_secs(30)).expect("it looks for a place to watch without end");
+        assert!(!exact);
     }
 }
