@@ -7,10 +7,12 @@
 mod about;
 mod block;
 mod error;
+mod output;
 mod read;
 mod write;
 
 pub use about::{About, Names, Section, Statistics};
 pub use error::{ReadError, WriteError};
+pub use output::{Output, OutputOptions, Owner, Rights, Rotate};
 pub use read::{Batch, Reader};
 pub use write::{Writer, Written};

@@ -26,19 +26,13 @@ pub(super) struct Record {
 ///
 /// It belongs to nobody else: it can be taken to another thread, so that several can work on one capture. When it is
 /// done with, [`super::Reader::next_batch`] uses its memory again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// All of it can be written to; `filled` tells how much is of the capture.
     pub(super) bytes: Vec<u8>,
     pub(super) filled: usize,
     pub(super) records: Vec<Record>,
     pub(super) about: Arc<About>,
-}
-
-impl Default for Batch {
-    fn default() -> Batch {
-        Batch { bytes: Vec::new(), filled: 0, records: Vec::new(), about: Arc::default() }
-    }
 }
 
 impl Batch {

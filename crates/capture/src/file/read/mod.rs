@@ -82,8 +82,7 @@ impl Reader {
 
     /// Reads a capture from wherever bytes come from. It need not be buffered.
     pub fn new(from: impl Read + Send + 'static) -> Result<Reader, ReadError> {
-        let source =
-            Source::new(Box::new(from)).map_err(|source| ReadError::Read { offset: 0, source })?;
+        let source = Source::new(Box::new(from)).map_err(|source| ReadError::Read { offset: 0, source })?;
         let decoder = Decoder::of(source.magic())?;
         Ok(Reader {
             source,

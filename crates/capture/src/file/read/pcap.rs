@@ -65,7 +65,10 @@ impl Decoder {
         let mut at = from;
         if self.snaplen == 0 {
             let Some(header) = bytes[at..].first_chunk() else {
-                return (at, Pause::Needs { bytes: HEADER, what: "the file's header", at_least: false, gone: 0 });
+                return (
+                    at,
+                    Pause::Needs { bytes: HEADER, what: "the file's header", at_least: false, gone: 0 },
+                );
             };
             match self.begin(header) {
                 Ok(interface) => {
@@ -124,7 +127,9 @@ impl Decoder {
         let network = self.order.u32(&header[20..]);
         // The upper bits tell of a frame check sequence (4 bits its length, 1 bit that it is told, 1 bit reserved).
         if network & 0x03ff_0000 != 0 {
-            return Err(Fault::Unsupported(format!("the reserved bits of the link type {network:#x} are set")));
+            return Err(Fault::Unsupported(format!(
+                "the reserved bits of the link type {network:#x} are set"
+            )));
         }
         // DLT_RAW of Linux and others, as old programs wrote it.
         let link_type = if network & 0xffff == 12 { LinkType::RAW } else { LinkType(network as u16) };

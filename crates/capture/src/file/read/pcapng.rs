@@ -66,7 +66,15 @@ impl Decoder {
             let rest = &bytes[at..];
             if let Some(length) = self.trailer {
                 if rest.len() < 4 {
-                    return (at, Pause::Needs { bytes: 4, what: "a block", at_least: false, gone: u64::from(length) - 4 });
+                    return (
+                        at,
+                        Pause::Needs {
+                            bytes: 4,
+                            what: "a block",
+                            at_least: false,
+                            gone: u64::from(length) - 4,
+                        },
+                    );
                 }
                 let again = self.order.u32(rest);
                 if again != length {

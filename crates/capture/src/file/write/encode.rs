@@ -141,9 +141,7 @@ pub(super) fn statistics(out: &mut Vec<u8>, interface: u32, statistics: &Statist
     for comment in &statistics.comments {
         text(out, option::COMMENT, comment);
     }
-    for (code, moment) in
-        [(option::ISB_STARTTIME, statistics.start), (option::ISB_ENDTIME, statistics.end)]
-    {
+    for (code, moment) in [(option::ISB_STARTTIME, statistics.start), (option::ISB_ENDTIME, statistics.end)] {
         if let Some(moment) = moment {
             value(out, code, [&time(moment), &[]]);
         }

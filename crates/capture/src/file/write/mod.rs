@@ -62,8 +62,7 @@ impl Writer {
 
     /// From here on what is written is compressed by zstd. To be said before anything is written.
     ///
-    /// Each flush ends a frame (RFC 8878), so that a file of a process that was killed unpacks without an error up to
-    /// its last one.
+    /// After each flush the file is a whole one: that of a process which was killed unpacks up to its last flush.
     pub fn compressed(mut self) -> io::Result<Writer> {
         self.compressor = Some(Compressor::new()?);
         Ok(self)
@@ -99,10 +98,7 @@ impl Writer {
     #[inline]
     pub fn packet(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
         if packet.interface >= self.interfaces {
-            return Err(WriteError::UnknownInterface {
-                interface: packet.interface,
-                known: self.interfaces,
-            });
+            return Err(WriteError::UnknownInterface { interface: packet.interface, known: self.interfaces });
         }
         let captured = packet.data.len().min(LONGEST);
         let data = &packet.data[..captured];
@@ -136,6 +132,9 @@ impl Writer {
     /// Writes the rest and gives what the file has come to.
     pub fn finish(mut self) -> Result<Written, WriteError> {
         self.flush()?;
+        if self.compressor.is_some() {
+            self.sink.end_pieces(&compress::END).map_err(|stopped| self.sink.fault(stopped.error, 0))?;
+        }
         Ok(self.written())
     }
 
@@ -157,16 +156,17 @@ impl Writer {
 
     #[inline]
     fn written_if_full(&mut self) -> Result<(), WriteError> {
-        let full = if self.compressor.is_some() { compress::FRAME } else { BUFFER };
+        let full = if self.compressor.is_some() { compress::PIECE } else { BUFFER };
         if self.buffer.len() < full { Ok(()) } else { self.write_with(&[]) }
     }
 
     /// Writes what was gathered, and a block in parts behind it.
     fn write_with(&mut self, more: &[&[u8]]) -> Result<(), WriteError> {
         if let Some(kind) = self.broken {
-            // The disk may have room again, but a gap in the middle is worse than an end. Statistics may still fit.
+            // The disk may have room again, but a gap in the middle is worse than an end. Statistics may still fit, but
+            // not behind a compressed piece that is missing.
             let lost = encode::whole(&[&self.buffer], 0).1 + u64::from(!more.is_empty());
-            if lost > 0 {
+            if lost > 0 || self.compressor.is_some() {
                 self.packets -= lost;
                 self.buffer.clear();
                 return Err(self.sink.fault(kind.into(), lost));
@@ -183,10 +183,10 @@ impl Writer {
             }
             Some(compressor) => {
                 let lost = encode::whole(&[&self.buffer], 0).1;
-                let frame = compressor.frame(&self.buffer);
-                frame
-                    .and_then(|frame| self.sink.write(&[frame], |_, _| 0).map_err(|stopped| stopped.error))
-                    .map_err(|error| (lost, error))
+                let written = compressor.piece(&self.buffer).and_then(|piece| {
+                    self.sink.write_piece(piece, &compress::END).map_err(|stopped| stopped.error)
+                });
+                written.map_err(|error| (lost, error))
             }
         };
         self.buffer.clear();

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 
 use super::encode;
 use crate::file::WriteError;
@@ -17,6 +18,10 @@ pub(super) struct Sink {
     name: String,
     /// Whether it can be cut.
     regular: bool,
+    /// Whether what was written can be written over.
+    rewrites: bool,
+    /// How many bytes at its end are to be written over.
+    provisional: usize,
     /// How many bytes it took.
     taken: u64,
 }
@@ -33,7 +38,8 @@ impl Sink {
     pub(super) fn new(descriptor: OwnedFd, name: String) -> Sink {
         let file = File::from(descriptor);
         let regular = file.metadata().is_ok_and(|about| about.is_file());
-        Sink { file, name, regular, taken: 0 }
+        let appends = rustix::fs::fcntl_getfl(&file).is_ok_and(|flags| flags.contains(OFlags::APPEND));
+        Sink { file, name, regular, rewrites: regular && !appends, provisional: 0, taken: 0 }
     }
 
     /// How many bytes it took.
@@ -78,6 +84,31 @@ impl Sink {
         }
         self.taken += written as u64;
         Ok(())
+    }
+
+    /// Writes a piece of something that is whole only with `end` behind it: it is written too, where the next piece can
+    /// be written over it.
+    pub(super) fn write_piece(&mut self, piece: &[u8], end: &[u8]) -> Result<(), Stopped> {
+        if !self.rewrites {
+            return self.write(&[piece], |_, _| 0);
+        }
+        let back = self.provisional as u64;
+        if let Err(error) = self.file.seek_relative(-(back as i64)) {
+            return Err(Stopped { kept: 0, error });
+        }
+        self.taken -= back;
+        self.provisional = 0;
+        let result = self.write(&[piece, end], |_, _| 0);
+        // Cut back to where the end was, the file is whole again only with it. There was room for it before.
+        if result.is_ok() || (back > 0 && self.write(&[end], |_, _| 0).is_ok()) {
+            self.provisional = end.len();
+        }
+        result
+    }
+
+    /// Writes what ends a series of pieces, unless it is there.
+    pub(super) fn end_pieces(&mut self, end: &[u8]) -> Result<(), Stopped> {
+        if self.provisional > 0 { Ok(()) } else { self.write(&[end], |_, _| 0) }
     }
 
     /// Takes back what was written beyond `kept`, if that is possible; gives what remains.
