@@ -28,6 +28,8 @@ use source::Source;
 /// The usual size of a batch's buffer: small enough for the processor's second cache, with room for a few of the
 /// longest packets.
 const BUFFER: usize = 512 << 10;
+/// Its size at first; it grows when a source fills it at once, as files do.
+const FIRST: usize = 32 << 10;
 
 /// A capture that is being read.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Reader {
     rest: Vec<u8>,
     /// The place of `rest` in the capture.
     offset: u64,
+    /// How large the next batch's buffer is at least.
+    room: usize,
     /// How many of the following bytes nobody wants.
     skip: u64,
     /// Why the decoder last stopped.
@@ -82,7 +86,7 @@ impl Reader {
 
     /// Reads a capture from wherever bytes come from. It need not be buffered.
     pub fn new(from: impl Read + Send + 'static) -> Result<Reader, ReadError> {
-        let source = Source::new(Box::new(from)).map_err(|source| ReadError::Read { offset: 0, source })?;
+        let source = Source::new(Box::new(from))?;
         let decoder = Decoder::of(source.magic())?;
         Ok(Reader {
             source,
@@ -92,6 +96,7 @@ impl Reader {
             lent: 0,
             rest: Vec::new(),
             offset: 0,
+            room: FIRST,
             skip: 0,
             wanted: Wanted::default(),
             fault: None,
@@ -156,7 +161,7 @@ impl Reader {
         if self.ended {
             return self.fault.take().map_or(Ok(false), Err);
         }
-        let room = BUFFER.max(self.rest.len() + BUFFER / 4);
+        let room = self.room.max(self.rest.len() + self.room / 4);
         if batch.bytes.len() < room {
             batch.bytes.resize(room, 0);
         }
@@ -182,13 +187,16 @@ impl Reader {
                     self.offset += done as u64;
                     done = 0;
                     if batch.filled == batch.bytes.len() {
-                        let room = needed.min(batch.bytes.len() * 2).max(batch.filled + BUFFER);
+                        let room = needed.min(batch.bytes.len() * 2).max(batch.filled + FIRST);
                         batch.bytes.resize(room, 0);
                     }
                 }
                 Err(fault) => break Some(fault),
             }
         };
+        if batch.filled == batch.bytes.len() {
+            self.room = (self.room * 2).min(BUFFER);
+        }
         if let Some(fault) = pause {
             self.ended = true;
             self.fault = Some(fault);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 
+use crate::file::ReadError;
+
 /// How much of a compressed file is fetched at a time.
 const COMPRESSED: usize = 128 << 10;
 
@@ -26,8 +28,9 @@ impl fmt::Debug for Source {
 
 impl Source {
     /// Looks at the first bytes, and puts a decompressor in front where they ask for one.
-    pub(super) fn new(mut raw: Box<dyn Read + Send>) -> io::Result<Source> {
-        let first = peek(&mut raw)?;
+    pub(super) fn new(mut raw: Box<dyn Read + Send>) -> Result<Source, ReadError> {
+        let failed = |source| ReadError::Read { offset: 0, source };
+        let first = peek(&mut raw).map_err(failed)?;
         let gzip = first.starts_with(&[0x1f, 0x8b]);
         // A frame, or a skippable one, with which pzstd begins (RFC 8878, 3.1).
         let zstd = first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
@@ -39,11 +42,14 @@ impl Source {
         let mut inner: Box<dyn Read + Send> = if gzip {
             Box::new(flate2::bufread::MultiGzDecoder::new(packed))
         } else {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
-            decoder.window_log_max(ZSTD_WINDOW)?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(failed)?;
+            decoder.window_log_max(ZSTD_WINDOW).map_err(failed)?;
             Box::new(decoder)
         };
-        let first = peek(&mut inner)?;
+        let first = peek(&mut inner).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => ReadError::CompressedShort { offset: 0 },
+            _ => failed(e),
+        })?;
         Ok(Source { inner, first, compressed: true })
     }
 
