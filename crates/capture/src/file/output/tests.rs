@@ -69,7 +69,7 @@ fn a_series_by_size_loses_nothing_and_every_file_is_whole_in_itself() {
         output.names([("10.0.0.1".parse().unwrap(), "web".to_owned())]).unwrap();
         assert_eq!(names(directory.path()), [""; 0], "no file before the first packet");
         for number in 0..100 {
-            let noise: Vec<u8> = (0..900u64).map(|at| (at * at * (number + 3) >> 3) as u8).collect();
+            let noise: Vec<u8> = (0..900u64).map(|at| ((at * at * (number + 3)) >> 3) as u8).collect();
             output.packet(&packet(number, &noise)).unwrap();
             if number == 50 {
                 assert_eq!(output.interface(interface("db/eth0")).unwrap(), 1);

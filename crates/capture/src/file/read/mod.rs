@@ -6,6 +6,7 @@
 //! what a packet may have: a length that lies costs nothing.
 
 mod batch;
+mod clock;
 mod decode;
 mod pcap;
 mod pcapng;

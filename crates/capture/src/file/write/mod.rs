@@ -33,6 +33,8 @@ pub struct Writer {
     compressor: Option<Compressor>,
     /// Whole blocks that are not yet written.
     buffer: Vec<u8>,
+    /// Names that were told before the first interface: Wireshark's editcap does not write a file on that has them there.
+    early: Vec<u8>,
     /// `if_os` of all interfaces.
     os: Option<String>,
     interfaces: usize,
@@ -53,6 +55,7 @@ impl Writer {
             sink: Sink::new(to.into(), name.into()),
             compressor: None,
             buffer,
+            early: Vec::new(),
             os: section.os.clone(),
             interfaces: 0,
             packets: 0,
@@ -73,6 +76,7 @@ impl Writer {
     pub fn interface(&mut self, interface: &Interface) -> Result<usize, WriteError> {
         encode::interface(&mut self.buffer, interface, self.os.as_deref());
         self.interfaces += 1;
+        self.buffer.append(&mut self.early);
         self.written_if_full()?;
         Ok(self.interfaces - 1)
     }
@@ -82,12 +86,12 @@ impl Writer {
         self.interfaces
     }
 
-    /// Writes names of addresses.
+    /// Writes names of addresses; those that come before the first interface are written behind it.
     pub fn names<'a>(
         &mut self,
         names: impl IntoIterator<Item = (IpAddr, &'a str)>,
     ) -> Result<(), WriteError> {
-        encode::names(&mut self.buffer, names);
+        encode::names(if self.interfaces == 0 { &mut self.early } else { &mut self.buffer }, names);
         self.written_if_full()
     }
 

@@ -32,8 +32,11 @@ fn packet(number: u64, data: &[u8]) -> Packet<'_> {
     }
 }
 
+/// Time, direction, original length, and bytes of a packet.
+type Owned = (u64, Option<Direction>, u32, Vec<u8>);
+
 /// The packets of a file, with the fault at its end.
-fn read(mut file: File) -> (Vec<(u64, Option<Direction>, u32, Vec<u8>)>, Option<ReadError>) {
+fn read(mut file: File) -> (Vec<Owned>, Option<ReadError>) {
     file.rewind().unwrap();
     let mut reader = Reader::new(file).unwrap();
     let mut found = Vec::new();
