@@ -8,6 +8,7 @@
 mod batch;
 mod clock;
 mod decode;
+mod parallel;
 mod pcap;
 mod pcapng;
 mod source;
