@@ -43,6 +43,22 @@ fn a_cut_file_is_told_of_as_such() {
 }
 
 #[test]
+fn a_block_whose_two_lengths_differ_is_told_of_with_its_place() {
+    for wire in [LITTLE, BIG] {
+        let (file, ends) = everything(wire);
+        for (number, end) in ends.into_iter().enumerate() {
+            let mut file = file.clone();
+            file[end - 4..end].copy_from_slice(&wire.u32(4));
+            let (found, fault) = packets(Cursor::new(file));
+            assert_eq!(found.len(), number);
+            let Some(ReadError::Damaged { offset, what }) = fault else { panic!("not noticed") };
+            assert!((offset as usize) < end && end - (offset as usize) < 100);
+            assert!(what.contains("and at its end that it is 4"), "{what}");
+        }
+    }
+}
+
+#[test]
 fn no_flipped_byte_does_harm() {
     let record = pcap_record(LITTLE, (4, 9), &[], b"data");
     let old = pcap(LITTLE, 0xa1b2_c3d4, (2, 4), &[record.clone(), record]);
