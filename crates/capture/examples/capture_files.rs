@@ -1,7 +1,7 @@
 //! Reads captures as fast as it can, and says how many packets there were: what `perf stat` is asked about.
 //!
 //!     cargo run --release -p snorkel-capture --example capture_files -- read|batches FILE...
-//!     cargo run --release -p snorkel-capture --example capture_files -- write|compress FROM TO
+//!     cargo run --release -p snorkel-capture --example capture_files -- copy|write|compress FROM TO
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a program for measuring: it may fail loudly")]
 
 use std::fs::File;
@@ -13,6 +13,9 @@ use snorkel_capture::file::{Batch, Reader, Section, Writer};
 fn main() {
     let mut words = std::env::args().skip(1);
     let what = words.next().unwrap_or_default();
+    if what == "copy" {
+        return copy(&words.next().expect("FROM"), &words.next().expect("TO"));
+    }
     if what == "write" || what == "compress" {
         let (from, to) = (words.next().expect("FROM"), words.next().expect("TO"));
         return write(&from, &to, what == "compress");
@@ -62,6 +65,25 @@ fn main() {
     }
 }
 
+/// As `tcpdump -r FROM -w TO` does.
+fn copy(from: &str, to: &str) {
+    let mut reader = Reader::open(Path::new(from)).expect("open");
+    let mut writer = Writer::new(File::create(to).expect("create"), to, &Section::default());
+    let mut batch = Batch::default();
+    while let Some(next) = reader.next_batch(batch).expect("read") {
+        batch = next;
+        while writer.interfaces() < batch.about().interfaces.len() {
+            let next = writer.interfaces();
+            writer.interface(&batch.about().interfaces[next]).expect("write");
+        }
+        for packet in batch.iter() {
+            writer.packet(&packet).expect("write");
+        }
+    }
+    println!("{to}: {:?}", writer.finish().expect("write"));
+}
+
+/// Writing alone.
 fn write(from: &str, to: &str, compress: bool) {
     let mut reader = Reader::open(Path::new(from)).expect("open");
     let file = File::create(to).expect("create");

@@ -227,3 +227,48 @@ fn a_killed_writer_leaves_all_that_was_flushed() {
         }
     }
 }
+
+/// What the child of the next test does: writes to its standard output until nobody reads that, or to the end.
+fn write_to_standard_output(packets: u64) -> ! {
+    let mut output = Output::prepare(OutputOptions { path: "-".into(), ..Default::default() }).unwrap();
+    output.interface(interface()).unwrap();
+    let data = noise(20_000);
+    for number in 0..packets {
+        let length = [60, 1448, 20_000][number as usize % 3];
+        match output.packet(&packet(number, &data[..length])) {
+            Ok(()) => {}
+            Err(WriteError::Closed { name }) if name == "standard output" => std::process::exit(42),
+            Err(e) => panic!("{e}"),
+        }
+    }
+    output.finish().unwrap();
+    std::process::exit(0)
+}
+
+#[test]
+fn standard_output_is_a_capture_until_nobody_reads_it() {
+    if let Ok(packets) = std::env::var("SNORKEL_TEST_PACKETS") {
+        write_to_standard_output(packets.parse().unwrap());
+    }
+    let child = |packets: &str| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "standard_output_is_a_capture_until_nobody_reads_it", "--nocapture"])
+            .env("SNORKEL_TEST_PACKETS", packets)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let output = child("500").wait_with_output().unwrap();
+    assert!(output.status.success());
+    // The test's frame says something before.
+    let start = output.stdout.windows(4).position(|bytes| bytes == [0x0a, 0x0d, 0x0d, 0x0a]).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&output.stdout[start..]).unwrap();
+    let (found, fault) = count(file.path(), 0);
+    assert_eq!(found, 500);
+    assert!(fault.is_none());
+
+    let mut unread = child("1000000");
+    drop(unread.stdout.take());
+    assert_eq!(unread.wait().unwrap().code(), Some(42));
+}
