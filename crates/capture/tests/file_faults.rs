@@ -1,7 +1,7 @@
 //! Full disks, killed writers: what was written stays readable.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failing test says where")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -269,6 +269,13 @@ fn standard_output_is_a_capture_until_nobody_reads_it() {
     assert!(fault.is_none());
 
     let mut unread = child("1000000");
-    drop(unread.stdout.take());
+    // Closed only when the capture has begun, or it would be the test's frame that finds it closed.
+    let mut reading = unread.stdout.take().unwrap();
+    let mut last = [0; 4];
+    while last != [0x0a, 0x0d, 0x0d, 0x0a] {
+        last.rotate_left(1);
+        reading.read_exact(&mut last[3..]).unwrap();
+    }
+    drop(reading);
     assert_eq!(unread.wait().unwrap().code(), Some(42));
 }
