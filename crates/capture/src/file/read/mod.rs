@@ -171,7 +171,7 @@ impl Reader {
         batch.filled = self.rest.len();
         // What is at the start of the buffer and dealt with.
         let mut done = 0;
-        let pause = loop {
+        let fault = loop {
             let got = match self.source.read(&mut batch.bytes[batch.filled..]) {
                 Ok(got) => got,
                 Err(source) => break self.end(batch, Some(source), done),
@@ -184,10 +184,12 @@ impl Reader {
                 Ok(_) if !batch.records.is_empty() => break None,
                 Ok(needed) => {
                     // No packet yet, or not the whole of it: drop what is dealt with, make room for what is missing.
-                    batch.bytes.copy_within(done..batch.filled, 0);
-                    batch.filled -= done;
-                    self.offset += done as u64;
-                    done = 0;
+                    if done > 0 {
+                        batch.bytes.copy_within(done..batch.filled, 0);
+                        batch.filled -= done;
+                        self.offset += done as u64;
+                        done = 0;
+                    }
                     if batch.filled == batch.bytes.len() {
                         let room = needed.min(batch.bytes.len() * 2).max(batch.filled + FIRST);
                         batch.bytes.resize(room, 0);
@@ -199,9 +201,9 @@ impl Reader {
         if batch.filled == batch.bytes.len() {
             self.room = (self.room * 2).min(BUFFER);
         }
-        if let Some(fault) = pause {
+        if fault.is_some() {
             self.ended = true;
-            self.fault = Some(fault);
+            self.fault = fault;
         }
         self.rest.clear();
         if self.ended {
