@@ -1,0 +1,491 @@
+//! Many rings read by one thread: one wait for all of them, their packets in order of time.
+//!
+//! A ring's packets come in order, block by block. To merge rings it must be known of each how far it can still be
+//! behind, its *bound*: no packet that it has yet to hand over is older. While a ring has a block to read that is the
+//! block's first packet; for one that has none, the newest moment at which the kernel's block was seen to be empty. The
+//! kernel hands a block over when it is full or after the ring's `retire` time, so a packet waits for the other rings no
+//! longer than that. Packets come before order: if a ring fills up meanwhile, its packets are handed out without waiting,
+//! and those of other rings that turn out to be older are counted ([`Ledger::late`](super::Ledger::late)).
+//!
+//! A session of one ring has nothing to wait for.
+//!
+//! Costs go with blocks, not with rings: the wait is edge-triggered, and a ring without a new block is looked at only when
+//! others wait for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::mapping::Closed;
+use super::ring::{Ring, Trouble};
+use super::{Error, Ledger, Result};
+use crate::Packet;
+
+/// A time stamp may have been taken so long before the packet reached the ring: where another socket of the machine has
+/// time stamps on, they are taken before the packet waits for its processor (net/core/dev.c, `netif_rx`).
+const SLACK: u64 = 1_000_000;
+/// Beyond a ring's retire time, this much more patience for one that does not hand over its block.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Marks the epoll data of descriptors that are not rings.
+const WATCHED: u64 = 1 << 63;
+
+/// A ring of a session: the `interface` of its packets. Counted from 0 in the order in which rings are added, never
+/// given twice.
+pub type RingId = usize;
+
+/// Rings that are read together.
+pub struct Session {
+    epoll: OwnedFd,
+    members: BTreeMap<RingId, Member>,
+    next_id: RingId,
+    /// The packets of the batch that is lent; they lie in the members' held blocks.
+    batch: Vec<Packet<'static>>,
+    /// What else is to be told, oldest last.
+    news: Vec<News>,
+    events: Vec<epoll::Event>,
+    /// The newest time stamp that was handed out.
+    handed_out: u64,
+    /// Since when packets have been waiting for other rings.
+    waiting: Option<Instant>,
+}
+
+/// One ring and what has been seen of it.
+#[derive(Debug)]
+struct Member {
+    ring: Ring,
+    /// The oldest block that was not given back.
+    base: usize,
+    /// The first that is not wholly handed out; `base..open` are lent in the current batch.
+    open: usize,
+    /// Blocks that the kernel has handed over, `open..open + closed.len()`.
+    closed: VecDeque<Closed>,
+    /// The packets of block `open`, if some of them were handed out already.
+    parsed: Vec<Packet<'static>>,
+    at: usize,
+    /// No packet in blocks that were not handed over yet is older.
+    bound: u64,
+    down: bool,
+    /// Told to stop, or its link is gone: it goes when the last packet has been handed out.
+    stopping: bool,
+}
+
+#[derive(Debug)]
+enum News {
+    Woken(u64),
+    Link(RingId, LinkState),
+    Closed(RingId, Ledger),
+}
+
+/// What has happened to a ring's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// It was set down. Packets come again when it is set up.
+    Down,
+    /// A packet came after it had been down.
+    Up,
+    /// It was deleted, or moved to another namespace. The ring hands out what it has, and is closed.
+    Gone,
+}
+
+/// What [`Session::next`] returns with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There are packets: [`Session::packets`].
+    Packets,
+    /// A descriptor that is watched has something to say.
+    Woken(u64),
+    /// A link went down, up, or away.
+    Link {
+        /// The ring.
+        ring: RingId,
+        /// What happened.
+        state: LinkState,
+    },
+    /// A ring was stopped, or its link went away, and its last packet has been handed out.
+    Closed {
+        /// The ring.
+        ring: RingId,
+        /// Its account: received = delivered + dropped + unreadable.
+        ledger: Ledger,
+    },
+    /// The deadline has passed.
+    Deadline,
+    /// There is no ring (any more).
+    Finished,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("members", &self.members).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session without rings.
+    pub fn new() -> Result<Session> {
+        let epoll =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| Error::os("make an epoll instance", e))?;
+        Ok(Session {
+            epoll,
+            members: BTreeMap::new(),
+            next_id: 0,
+            batch: Vec::new(),
+            news: Vec::new(),
+            events: Vec::with_capacity(64),
+            handed_out: 0,
+            waiting: None,
+        })
+    }
+
+    /// Adds a ring, also while others run.
+    pub fn add(&mut self, ring: Ring) -> Result<RingId> {
+        let id = self.next_id;
+        let what = || format!("wait for the ring on {}", ring.name());
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ERR | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, &ring, epoll::EventData::new_u64(id as u64), flags)
+            .map_err(|e| Error::os(what(), e))?;
+        self.next_id += 1;
+        self.members.insert(
+            id,
+            Member {
+                ring,
+                base: 0,
+                open: 0,
+                closed: VecDeque::new(),
+                parsed: Vec::new(),
+                at: 0,
+                bound: 0,
+                down: false,
+                stopping: false,
+            },
+        );
+        Ok(id)
+    }
+
+    /// Has [`Session::next`] return with [`Turn::Woken`] and this number when the descriptor can be read: a signalfd, a
+    /// pidfd, a subscription. It does so again and again as long as it can be read. To be taken off before it is closed.
+    pub fn watch(&self, fd: impl AsFd, number: u64) -> Result<()> {
+        let data = epoll::EventData::new_u64(number | WATCHED);
+        epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)
+            .map_err(|e| Error::os("watch a descriptor", e))
+    }
+
+    /// Ends what [`Session::watch`] began.
+    pub fn unwatch(&self, fd: impl AsFd) -> Result<()> {
+        epoll::delete(&self.epoll, fd).map_err(|e| Error::os("stop watching a descriptor", e))
+    }
+
+    /// The rings that are open, by their ids.
+    pub fn rings(&self) -> impl Iterator<Item = (RingId, &Ring)> {
+        self.members.iter().map(|(id, member)| (*id, &member.ring))
+    }
+
+    /// The account of a ring so far; `None` if it is closed.
+    pub fn ledger(&mut self, ring: RingId) -> Result<Option<Ledger>> {
+        self.members.get_mut(&ring).map(|member| member.ledger()).transpose()
+    }
+
+    /// Stops a ring: no packet comes in any more, those that are in are handed out, then [`Turn::Closed`] is returned.
+    pub fn stop(&mut self, ring: RingId) -> Result<()> {
+        match self.members.get_mut(&ring) {
+            Some(member) => member.stop(),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops all rings. The kernel takes some milliseconds for each, and does many at the same time.
+    pub fn stop_all(&mut self) -> Result<()> {
+        let mut running: Vec<&mut Member> = self.members.values_mut().filter(|m| !m.stopping).collect();
+        let hands = 16;
+        let each = running.len().div_ceil(hands).max(1);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = running
+                .chunks_mut(each)
+                .map(|some| scope.spawn(|| some.iter_mut().try_for_each(|member| member.stop())))
+                .collect();
+            let mut result = Ok(());
+            for thread in threads {
+                // A panic there is a bug: it goes on where it can be seen.
+                let stopped = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                result = result.and(stopped);
+            }
+            result
+        })
+    }
+
+    /// The packets that [`Turn::Packets`] announced, in order of time. They lie in the rings' blocks, which
+    /// [`Session::next`] gives back to the kernel: the sooner it is called again, the less is lost.
+    pub fn packets(&self) -> &[Packet<'_>] {
+        &self.batch
+    }
+
+    /// Waits for what comes next: packets, something that happened, or the deadline.
+    pub fn next(&mut self, deadline: Option<Instant>) -> Result<Turn> {
+        self.give_back();
+        let mut timeout = Some(Duration::ZERO);
+        loop {
+            self.wait(timeout)?;
+            self.close_the_drained()?;
+            if let Some(news) = self.news.pop() {
+                return Ok(match news {
+                    News::Woken(number) => Turn::Woken(number),
+                    News::Link(ring, state) => Turn::Link { ring, state },
+                    News::Closed(ring, ledger) => Turn::Closed { ring, ledger },
+                });
+            }
+            if self.members.is_empty() {
+                return Ok(Turn::Finished);
+            }
+            let again = self.gather();
+            if !self.batch.is_empty() {
+                return Ok(Turn::Packets);
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(Turn::Deadline);
+            }
+            let left = deadline.map(|deadline| deadline - now);
+            timeout = match (left, again) {
+                (Some(left), Some(again)) => Some(left.min(again)),
+                (left, again) => left.or(again),
+            };
+        }
+    }
+
+    /// Waits for events and takes them in.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
+        let timeout = timeout.map(|t| Timespec {
+            tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: t.subsec_nanos().into(),
+        });
+        self.events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::os("wait for packets", e)),
+        }
+        for event in &self.events {
+            let data = event.data.u64();
+            if data & WATCHED != 0 {
+                self.news.push(News::Woken(data & !WATCHED));
+                continue;
+            }
+            let id = data as RingId;
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            member.scan();
+            let flags = event.flags;
+            if flags.contains(epoll::EventFlags::ERR) {
+                match member.ring.look_at_link() {
+                    Trouble::None => {}
+                    Trouble::Down => {
+                        if !std::mem::replace(&mut member.down, true) {
+                            self.news.push(News::Link(id, LinkState::Down));
+                        }
+                    }
+                    Trouble::Gone => {
+                        if !std::mem::replace(&mut member.stopping, true) {
+                            self.news.push(News::Link(id, LinkState::Gone));
+                        }
+                    }
+                    Trouble::Other(error) => {
+                        return Err(Error::os(format!("capture on {}", member.ring.name()), error));
+                    }
+                }
+            } else if member.down && !member.closed.is_empty() {
+                member.down = false;
+                self.news.push(News::Link(id, LinkState::Up));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the packets that can be handed out into the batch. If there are some that must wait for other rings: how long
+    /// until it is worth looking again.
+    fn gather(&mut self) -> Option<Duration> {
+        self.batch.clear();
+        if self.members.len() == 1 {
+            let (id, member) =
+                self.members.first_key_value().map(|(id, _)| *id).zip(self.members.values_mut().next())?;
+            member.hand_out_block(id, u64::MAX, &mut self.batch);
+            if let Some(last) = self.batch.last() {
+                self.handed_out = self.handed_out.max(last.time.0);
+            }
+            return None;
+        }
+        // A batch takes no more than one whole block of any ring, so that blocks are given back soon.
+        let mut target = u64::MAX;
+        let mut pressed = false;
+        for member in self.members.values() {
+            let Some(closed) = member.closed.front() else { continue };
+            target = target.min(closed.last);
+            pressed |= member.pressed();
+        }
+        if target == u64::MAX {
+            self.waiting = None;
+            return None;
+        }
+        let mut patience = PATIENCE;
+        let now = now();
+        let mut reached = target;
+        for member in self.members.values_mut().filter(|member| member.closed.is_empty()) {
+            if member.bound < target {
+                member.look(now);
+            }
+            reached = reached.min(member.bound);
+            patience = patience.max(PATIENCE + member.ring.retire());
+        }
+        let waiting = *self.waiting.get_or_insert_with(Instant::now);
+        if pressed || waiting.elapsed() > patience {
+            reached = target;
+        }
+        let mut rings = 0;
+        for (id, member) in &mut self.members {
+            let before = self.batch.len();
+            while member.hand_out_block(*id, reached, &mut self.batch) {}
+            rings += usize::from(self.batch.len() > before);
+        }
+        if self.batch.is_empty() {
+            // Until the last of them has been looked at late enough, or hands over its block, which wakes anyway.
+            let missing = Duration::from_nanos((target + SLACK).saturating_sub(now));
+            return Some(missing.clamp(Duration::from_millis(1), Duration::from_millis(5)));
+        }
+        self.waiting = None;
+        if rings > 1 {
+            // The rings' packets follow each other as runs in order, which this sort merges.
+            self.batch.sort_by_key(|packet| packet.time);
+        }
+        for packet in self.batch.iter().take_while(|packet| packet.time.0 < self.handed_out) {
+            if let Some(member) = self.members.get_mut(&packet.interface) {
+                member.ring.late();
+            }
+        }
+        if let Some(last) = self.batch.last() {
+            self.handed_out = self.handed_out.max(last.time.0);
+        }
+        None
+    }
+
+    /// Gives the blocks of the last batch back to the kernel.
+    fn give_back(&mut self) {
+        self.batch.clear();
+        for member in self.members.values_mut() {
+            member.give_back();
+        }
+    }
+
+    /// Closes rings that were stopped and are empty.
+    fn close_the_drained(&mut self) -> Result<()> {
+        if !self.members.values().any(|member| member.stopping) {
+            return Ok(());
+        }
+        for member in self.members.values_mut().filter(|member| member.stopping) {
+            member.scan();
+        }
+        let drained: Vec<RingId> =
+            self.members.iter().filter(|(_, member)| member.drained()).map(|(id, _)| *id).collect();
+        for id in drained {
+            if let Some(mut member) = self.members.remove(&id) {
+                let ledger = member.ledger()?;
+                self.news.insert(0, News::Closed(id, ledger));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    /// Looks which blocks the kernel has handed over.
+    fn scan(&mut self) {
+        loop {
+            let number = self.open + self.closed.len();
+            // Beyond that are blocks that were not given back yet.
+            if number >= self.base + self.ring.blocks() {
+                return;
+            }
+            let Some(closed) = self.ring.closed(number) else { return };
+            self.bound = self.bound.max(closed.last);
+            self.closed.push_back(closed);
+        }
+    }
+
+    /// Looks whether there is really nothing that others would have to wait for; `now`: a clock read before.
+    fn look(&mut self, now: u64) {
+        if self.ring.still_empty(self.open + self.closed.len()) {
+            self.bound = self.bound.max(now.saturating_sub(SLACK));
+        } else {
+            self.scan();
+        }
+    }
+
+    /// Whether it will soon be full.
+    fn pressed(&self) -> bool {
+        let (waiting, blocks) = (self.closed.len(), self.ring.blocks());
+        waiting * 2 > blocks || waiting + 1 >= blocks
+    }
+
+    /// Hands out what is not newer of the first block; whether that was all of it.
+    fn hand_out_block(&mut self, id: RingId, newest: u64, into: &mut Vec<Packet<'static>>) -> bool {
+        let Some(closed) = self.closed.front().copied() else { return false };
+        if self.parsed.is_empty() {
+            if self.ring.first_time(self.open, closed).is_some_and(|first| first > newest) {
+                return false;
+            }
+            if closed.last <= newest {
+                // SAFETY: the block is given back when the batch is, before the next one is made.
+                unsafe { self.ring.read(self.open, closed, id, into) };
+                self.closed.pop_front();
+                self.open += 1;
+                return true;
+            }
+            // SAFETY: the block is given back after the last of these packets has been handed out, with that batch.
+            unsafe { self.ring.read(self.open, closed, id, &mut self.parsed) };
+            self.at = 0;
+        }
+        let rest = &self.parsed[self.at..];
+        let count = rest.partition_point(|packet| packet.time.0 <= newest);
+        into.extend_from_slice(&rest[..count]);
+        self.at += count;
+        if self.at < self.parsed.len() {
+            return false;
+        }
+        self.parsed.clear();
+        self.closed.pop_front();
+        self.open += 1;
+        true
+    }
+
+    fn give_back(&mut self) {
+        while self.base < self.open {
+            self.ring.release(self.base);
+            self.base += 1;
+        }
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.stopping = true;
+        self.ring.stop()
+    }
+
+    fn drained(&self) -> bool {
+        self.stopping && self.closed.is_empty() && self.ring.still_empty(self.open)
+    }
+
+    /// The ring's account, without the packets that were read but not handed out.
+    fn ledger(&mut self) -> Result<Ledger> {
+        let mut ledger = self.ring.ledger()?;
+        let kept = &self.parsed[self.at.min(self.parsed.len())..];
+        ledger.delivered -= kept.len() as u64;
+        ledger.bytes -= kept.iter().map(|packet| packet.data.len() as u64).sum::<u64>();
+        Ok(ledger)
+    }
+}
+
+/// The clock of the packets' time stamps.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
