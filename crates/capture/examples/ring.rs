@@ -3,8 +3,8 @@
 //!     ring OUTPUT SECONDS BYTES LINK@NETNS...
 //!
 //! OUTPUT: a file, /dev/null, or "none" (the packets are only looked at). BYTES: of all rings together. NETNS: a path.
-//! Ends after SECONDS, or on SIGINT or SIGTERM. NICE=-20 in the environment changes the priority, SNAPLEN the snaplen,
-//! RETIRE the time (ms) after which few packets are handed out.
+//! Ends after SECONDS, or on SIGINT or SIGTERM. FIRST=0 in the environment leaves the priority as it is, SNAPLEN is the
+//! snaplen, RETIRE the time (ms) after which few packets are handed out.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use snorkel_capture::Packet;
-use snorkel_capture::ring::{Budget, Ledger, Link, Ring, Session, Settings, Turn};
+use snorkel_capture::ring::{Budget, Ledger, Link, Ring, Session, Settings, Turn, run_first};
 use snorkel_netns::Netns;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,11 +22,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: ring OUTPUT SECONDS BYTES LINK@NETNS...".into());
     };
     let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<i64>().ok());
-    if let Some(nice) = variable("NICE") {
-        rustix::process::setpriority_process(None, nice as i32)?;
+    if variable("FIRST") != Some(0) {
+        run_first()?;
     }
     let snaplen = variable("SNAPLEN").unwrap_or(0) as u32;
-    let retire = Duration::from_millis(variable("RETIRE").unwrap_or(10) as u64);
+    let retire = variable("RETIRE").map(|ms| Duration::from_millis(ms as u64));
     let share = Budget { total: bytes.parse()? }.share(links.len())?;
     let signals = signals()?;
 
@@ -47,7 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let link_types = session.rings().map(|(_, ring)| ring.link_type().0).collect::<Vec<_>>();
         file.write_all(&head(&link_types))?;
     }
-    eprintln!("listening: {} rings of {share} bytes, opened in {opened:?}", links.len());
+    eprintln!("listening: {} rings of {share} bytes", links.len());
+    let before = usage();
+    println!("opened in {opened:?}, cpu {before:.3} s;");
 
     let end = Instant::now() + Duration::from_secs(seconds.parse()?);
     let mut stopped = false;
@@ -75,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Turn::Finished => break,
         }
     }
-    let usage = usage();
+    let usage = usage() - before;
     let gigabytes = total.bytes as f64 / 1e9;
     let lost = 100.0 * total.dropped as f64 / total.received.max(1) as f64;
     println!(

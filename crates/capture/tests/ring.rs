@@ -3,12 +3,18 @@
 
 mod common;
 
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Kept, Pair, Sender, Story, finish, frame, number_of, only_ours, private, ring, until};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use snorkel_capture::ring::{Budget, Error, Link, LinkState, Ring, Session, Settings};
 use snorkel_capture::{Direction, LinkType};
+use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
 #[test]
@@ -330,4 +336,124 @@ fn a_namespace_without_processes_lives_as_long_as_its_ring_and_not_longer() {
     while at_host.index_of("veth1").unwrap().is_some() {
         std::thread::yield_now();
     }
+}
+
+/// A link of the kind that a tunnel's program makes (the kernel's Documentation/networking/tuntap.rst).
+fn tun(netns: &Netns, kind: u16) -> File {
+    const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
+    const TUNSETLINK: libc::Ioctl = 0x4004_54cd;
+    let make = || {
+        let file = File::options().read(true).write(true).open("/dev/net/tun").expect("/dev/net/tun");
+        // SAFETY: the kernel reads and writes one request, and reads one number.
+        unsafe {
+            let mut request: libc::ifreq = std::mem::zeroed();
+            for (to, from) in request.ifr_name.iter_mut().zip(b"tun0") {
+                *to = *from as libc::c_char;
+            }
+            request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
+            assert_eq!(libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request), 0);
+            assert_eq!(libc::ioctl(file.as_raw_fd(), TUNSETLINK, libc::c_ulong::from(kind)), 0);
+        }
+        file
+    };
+    netns.run(make).unwrap()
+}
+
+/// An IPv4 packet with nothing in it, of a protocol that nobody has.
+fn datagram() -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 24, 0, 1, 0, 0, 64, 253, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    packet.extend([1, 2, 3, 4]);
+    packet
+}
+
+#[test]
+fn a_link_without_headers_gives_packets_from_the_network_header_on() {
+    let (netns, mut socket) = private();
+    let mut tun = tun(&netns, libc::ARPHRD_NONE);
+    let index = socket.index_of("tun0").unwrap().unwrap();
+    socket.set_up(index).unwrap();
+    let mut session = Session::new().unwrap();
+    let ring = ring(&netns, "tun0");
+    assert_eq!((ring.link_type(), ring.mac()), (LinkType::RAW, None));
+    session.add(ring).unwrap();
+    tun.write_all(&datagram()).unwrap();
+    let mut story = Story::default();
+    finish(&mut session, &mut story);
+    let seen: Vec<_> = story.packets.iter().filter(|p| p.direction == Some(Direction::Inbound)).collect();
+    assert_eq!(seen.len(), 1, "{:#?}", story.packets);
+    assert_eq!((&seen[0].data, seen[0].original_length), (&datagram(), 24));
+}
+
+#[test]
+fn a_link_of_an_odd_kind_gives_cooked_packets_and_filters_mean_the_cooked_header() {
+    let (netns, mut socket) = private();
+    let mut tun = tun(&netns, libc::ARPHRD_PPP);
+    let index = socket.index_of("tun0").unwrap().unwrap();
+    socket.set_up(index).unwrap();
+    // ip and ip proto 253, as it is said of LINUX_SLL2.
+    let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let filter = [
+        instruction(0x28, 0, 0, 0),
+        instruction(0x15, 0, 3, 0x800),
+        instruction(0x30, 0, 0, 29),
+        instruction(0x15, 0, 1, 253),
+        instruction(0x06, 0, 0, 262_144),
+        instruction(0x06, 0, 0, 0),
+    ];
+    let mut session = Session::new().unwrap();
+    let settings = Settings { filter: Some(&filter), snaplen: 40, bytes: 1 << 20, ..Settings::default() };
+    let ring = Ring::open(&netns, Link::Name("tun0"), &settings).unwrap();
+    assert_eq!(ring.link_type(), LinkType::LINUX_SLL2);
+    session.add(ring).unwrap();
+    let mut other = datagram();
+    other[9] = 254;
+    tun.write_all(&other).unwrap();
+    tun.write_all(&datagram()).unwrap();
+    let mut story = Story::default();
+    finish(&mut session, &mut story);
+    let mut wanted = vec![8, 0, 0, 0];
+    wanted.extend(index.get().to_be_bytes());
+    // PPP, for us, no address.
+    wanted.extend([2, 0, 0, 0]);
+    wanted.extend([0; 8]);
+    wanted.extend(datagram());
+    wanted.truncate(40);
+    assert_eq!(story.packets.len(), 1, "{:#?}", story.packets);
+    assert_eq!((&story.packets[0].data, story.packets[0].original_length), (&wanted, 44));
+    assert_eq!(story.ledgers[0].1.truncated, 1);
+}
+
+#[test]
+fn where_there_is_no_room_for_the_whole_ring_a_smaller_one_is_made() {
+    // The limit holds for a whole process, so it is another one that has it: this test, by itself.
+    const INSIDE: &str = "SNORKEL_TEST_WITH_LITTLE_MEMORY";
+    let mebibyte = 1u64 << 20;
+    if std::env::var_os(INSIDE).is_none() {
+        let name = "where_there_is_no_room_for_the_whole_ring_a_smaller_one_is_made";
+        let program = std::env::current_exe().unwrap();
+        let run = Command::new(program).args(["--exact", name]).env(INSIDE, "1").output().unwrap();
+        let told = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && told.contains("1 passed"), "{run:?}");
+        return;
+    }
+    let pair = Pair::new();
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
+    // Room for the thread that opens it, and for a part of the ring.
+    let limit = Some(pages * 4096 + 80 * mebibyte);
+    setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).unwrap();
+    let settings = Settings { bytes: 256 << 20, ..Settings::default() };
+    let ring = Ring::open(&pair.b, Link::Name("eth0"), &settings).unwrap();
+    assert!(ring.shrunk(), "{} bytes", ring.bytes());
+    assert!((Budget::LEAST..256 << 20).contains(&ring.bytes()));
+
+    let mut session = Session::new().unwrap();
+    let id = session.add(ring).unwrap();
+    let sender = Sender::new(&pair.a, "eth0");
+    for number in 0..100 {
+        sender.send(&frame(number, &[], 60));
+    }
+    let mut story = Story::default();
+    finish(&mut session, &mut story);
+    assert_eq!(story.ours(id).len(), 100);
 }

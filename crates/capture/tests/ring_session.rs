@@ -65,7 +65,7 @@ fn a_ring_that_fills_up_does_not_wait_for_one_that_keeps_its_block() {
     let mut session = Session::new().unwrap();
     let fast = session.add(Ring::open(&busy.b, Link::Name("eth0"), &settings).unwrap()).unwrap();
     // The kernel keeps this one's block for a minute, so the other's packets cannot be known to be the oldest.
-    let settings = Settings { retire: Duration::from_secs(60), ..settings };
+    let settings = Settings { retire: Some(Duration::from_secs(60)), ..settings };
     let keeping = session.add(Ring::open(&slow.b, Link::Name("eth0"), &settings).unwrap()).unwrap();
     Sender::new(&slow.a, "eth0").send(&frame(1_000_000, &[], 60));
     let sender = Sender::new(&busy.a, "eth0");

@@ -4,6 +4,8 @@
 //! more with BIG TCP. Three of the former fit into 256 KiB. Larger blocks waste less and wake the reader less often;
 //! but the reader gets a block only when it is full or its time is up, so a ring needs several.
 
+use std::time::Duration;
+
 use super::{Error, Result};
 
 const KIB: usize = 1024;
@@ -71,6 +73,13 @@ impl Plan {
         self.block * self.count
     }
 
+    /// How long the kernel may keep a block that is not full: so that all together last about a second, but no longer than
+    /// goes unnoticed by who watches, and no shorter than is worth waking for.
+    pub(super) fn retire(self) -> Duration {
+        (Duration::from_secs(1) / u32::try_from(self.count).unwrap_or(u32::MAX))
+            .clamp(Duration::from_millis(10), Duration::from_millis(60))
+    }
+
     /// About half of it, to be tried where there was no memory for the whole; `None` if this is the smallest.
     pub(super) fn smaller(self) -> Option<Plan> {
         (self.bytes() > Budget::LEAST).then(|| Plan::of(self.bytes() / 2))
@@ -91,6 +100,8 @@ mod tests {
         assert_eq!(Plan::of(budget.share(50).unwrap()), Plan { block: 256 * KIB, count: 5 });
         assert_eq!(Plan::of(budget.share(128).unwrap()), Plan { block: 256 * KIB, count: 2 });
         let error = budget.share(129).unwrap_err();
+        assert_eq!(Plan::of(budget.share(1).unwrap()).retire().as_millis(), 15);
+        assert_eq!(Plan::of(budget.share(50).unwrap()).retire().as_millis(), 60);
         assert!(matches!(error, Error::Budget { at_most: 128, .. }), "{error}");
     }
 

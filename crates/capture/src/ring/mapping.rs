@@ -31,6 +31,8 @@ pub(super) struct Closed {
     pub(super) first: u32,
     /// When the last came, nanoseconds since the epoch.
     pub(super) last: u64,
+    /// It was handed over because it was full, not because its time was up.
+    pub(super) full: bool,
     /// Packets have been dropped since the statistics were last read.
     pub(super) losing: bool,
 }
@@ -93,7 +95,8 @@ impl Mapping {
             unsafe { ((*header).num_pkts, (*header).offset_to_first_pkt, (*header).ts_last_pkt) };
         // The field has two names; version 3 keeps nanoseconds in it.
         let last = u64::from(last.ts_sec) * 1_000_000_000 + u64::from(last.ts_usec);
-        Some(Closed { packets, first, last, losing: status & libc::TP_STATUS_LOSING != 0 })
+        let full = status & libc::TP_STATUS_BLK_TMO == 0;
+        Some(Closed { packets, first, last, full, losing: status & libc::TP_STATUS_LOSING != 0 })
     }
 
     /// Whether no packet has been put into a block of the kernel's yet. The kernel may put one in at any time; what it

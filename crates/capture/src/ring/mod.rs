@@ -38,6 +38,7 @@ mod error;
 mod ledger;
 mod link;
 mod mapping;
+mod priority;
 mod program;
 #[expect(clippy::module_inception, reason = "the ring itself is one file of the rings")]
 mod ring;
@@ -48,5 +49,6 @@ pub use budget::Budget;
 pub use error::{Error, Result};
 pub use ledger::Ledger;
 pub use link::Link;
+pub use priority::run_first;
 pub use ring::{Ring, Settings};
 pub use session::{LinkState, RingId, Session, Turn};

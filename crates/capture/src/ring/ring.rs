@@ -32,12 +32,14 @@ pub struct Settings<'a> {
     /// Memory for it, in bytes ([`Budget::share`]). A ring is never smaller than [`Budget::LEAST`], and can turn out
     /// smaller than asked ([`Ring::bytes`]).
     pub bytes: usize,
-    /// After this time at the latest packets are handed out, even few. The kernel looks at the ring as often.
-    pub retire: Duration,
+    /// After this time at the latest packets are handed out, even few. A block that is handed over because of it is used
+    /// up, so a ring with little traffic lasts for so many times as it has blocks while its reader is held up. `None`: as
+    /// its blocks are few or many, 10 to 60 ms.
+    pub retire: Option<Duration>,
 }
 
 impl Default for Settings<'_> {
-    /// Everything, whole, with the whole default budget, every 10 ms.
+    /// Everything, whole, with the whole default budget.
     fn default() -> Self {
         Settings {
             snaplen: 0,
@@ -45,7 +47,7 @@ impl Default for Settings<'_> {
             direction: None,
             promiscuous: false,
             bytes: Budget::default().total,
-            retire: Duration::from_millis(10),
+            retire: None,
         }
     }
 }
@@ -106,8 +108,10 @@ impl Ring {
         if let Some(program) = program::build(settings.filter, wants, name)? {
             socket.filter(&program).map_err(|e| Error::os(format!("attach the filter to {name}"), e))?;
         }
-        let mapping = largest(Plan::of(settings.bytes), name, |plan| {
-            socket.ring(plan, settings.retire)?;
+        let plan = Plan::of(settings.bytes);
+        let retire = settings.retire.unwrap_or_else(|| plan.retire());
+        let mapping = largest(plan, name, |plan| {
+            socket.ring(plan, retire)?;
             Mapping::new(socket.as_fd(), plan).inspect_err(|_| drop(socket.no_ring()))
         })?;
         // The index fits the kernel's int: that is what an IfIndex is.
@@ -125,7 +129,7 @@ impl Ring {
             framing,
             snaplen: settings.snaplen,
             wanted: settings.bytes,
-            retire: settings.retire,
+            retire,
             ledger: Ledger::default(),
             facts,
         })
