@@ -7,9 +7,10 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Kept, Pair, Sender, Story, finish, frame, number_of, only_ours, private, ring, until};
+use common::{
+    AtTheEnd, Kept, Over, Pair, Sender, Story, finish, frame, number_of, only_ours, private, ring, until,
+};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use snorkel_capture::ring::{Budget, Error, Link, LinkState, Ring, Session, Settings};
@@ -214,21 +215,22 @@ fn on_the_loopback_each_packet_is_seen_once() {
 fn nothing_unfiltered_slips_in_while_a_ring_is_opened_amid_traffic() {
     let pair = Pair::new();
     let filter = only_ours();
-    let stop = AtomicBool::new(false);
+    let over = Over::default();
     std::thread::scope(|scope| {
+        let _end = AtTheEnd(&over);
         scope.spawn(|| {
             let sender = Sender::new(&pair.a, "eth0");
             let mut other = frame(0, &[], 200);
             other[13] = 0xb6;
-            while !stop.load(Ordering::Relaxed) {
+            while !over.yet() {
                 for _ in 0..20 {
                     sender.send(&other);
                 }
                 sender.send(&frame(1, &[], 200));
             }
         });
-        for _ in 0..10 {
-            let settings = Settings { filter: Some(&filter), bytes: 1 << 20, ..Settings::default() };
+        for _ in 0..30 {
+            let settings = Settings { filter: Some(&filter), bytes: Budget::LEAST, ..Settings::default() };
             let ring = Ring::open(&pair.b, Link::Name("eth0"), &settings).unwrap();
             let mut session = Session::new().unwrap();
             let id = session.add(ring).unwrap();
@@ -237,7 +239,6 @@ fn nothing_unfiltered_slips_in_while_a_ring_is_opened_amid_traffic() {
             finish(&mut session, &mut story);
             assert_eq!(story.ours(id).len(), story.packets.len());
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

@@ -4,10 +4,12 @@
 mod common;
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Kept, Pair, Sender, Story, finish, frame, number_of, only_ours, private, ring, turn, until};
+use common::{
+    AtTheEnd, Kept, Over, Pair, Sender, Story, finish, frame, number_of, only_ours, private, ring, turn,
+    until,
+};
 use snorkel_capture::ring::{Budget, Link, LinkState, Ring, Session, Settings, Turn};
 use snorkel_netns::Netns;
 
@@ -154,19 +156,19 @@ fn a_watched_descriptor_is_heard_amid_traffic() {
     session.add(ring(&pair.a, "eth0")).unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     session.watch(&reader, 7).unwrap();
-    let stop = AtomicBool::new(false);
+    let over = Over::default();
     let mut story = Story::default();
     std::thread::scope(|scope| {
+        let _end = AtTheEnd(&over);
         scope.spawn(|| {
             let sender = Sender::new(&pair.a, "eth0");
-            while !stop.load(Ordering::Relaxed) {
+            while !over.yet() {
                 sender.send(&frame(1, &[], 1500));
             }
         });
         until(&mut session, &mut story, |story| !story.packets.is_empty());
         std::io::Write::write_all(&mut &writer, b"!").unwrap();
         while turn(&mut session, &mut story) != Turn::Woken(7) {}
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use snorkel_capture::ring::{Ledger, Link, LinkState, Ring, RingId, Session, Settings, Turn};
 use snorkel_capture::{Direction, Packet};
@@ -198,4 +199,23 @@ pub(crate) fn only_ours() -> Vec<libc::sock_filter> {
         instruction(0x06, 0, 0, 262_144),
         instruction(0x06, 0, 0, 0),
     ]
+}
+
+/// Set when it is dropped, also by a failed assertion: what ends the threads that a test has started.
+#[derive(Default)]
+pub(crate) struct Over(AtomicBool);
+
+impl Over {
+    pub(crate) fn yet(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sets it at the end of its scope.
+pub(crate) struct AtTheEnd<'a>(pub(crate) &'a Over);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
 }
