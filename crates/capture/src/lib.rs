@@ -5,6 +5,7 @@ pub mod dissect;
 pub mod file;
 pub mod filter;
 pub mod packet;
+pub mod rights;
 pub mod ring;
 
 pub use packet::{Direction, Interface, LinkType, Packet, Timestamp};
