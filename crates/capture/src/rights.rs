@@ -65,7 +65,7 @@ fn confine_files(output: Option<&Path>) -> bool {
 /// Whether the calls are limited now.
 fn limit_calls() -> bool {
     let limit = || -> Result<(), Box<dyn std::error::Error>> {
-        let rules: BTreeMap<i64, Vec<_>> = CALLS.iter().map(|call| (*call as i64, Vec::new())).collect();
+        let rules: BTreeMap<i64, Vec<_>> = CALLS.iter().map(|call| (i64::from(*call), Vec::new())).collect();
         let refuse = SeccompAction::Errno(libc::EPERM as u32);
         let filter =
             SeccompFilter::new(rules, refuse, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;

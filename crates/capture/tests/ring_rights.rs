@@ -1,4 +1,4 @@
-//! A ring is read without any right. Needs root.
+//! A ring is read without any right, and before others. Needs root.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod common;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::{AtTheEnd, Over, Pair, Sender, Story, finish, frame, ring, until};
 use snorkel_capture::rights;
-use snorkel_capture::ring::{Error, Link, Ring, Session, Settings};
+use snorkel_capture::ring::{Error, Link, Priority, Ring, Session, Settings, run_first};
 
 #[test]
 fn an_open_ring_is_read_and_written_from_and_closed_without_rights() {
@@ -55,4 +55,20 @@ fn an_open_ring_is_read_and_written_from_and_closed_without_rights() {
         reader.join().unwrap();
     });
     assert_eq!(std::fs::read(directory.path().join("capture")).unwrap().len(), 200);
+}
+
+#[test]
+fn the_reader_runs_first_and_what_it_starts_does_not() {
+    let scheduling = || {
+        // SAFETY: a question with a number.
+        unsafe { libc::sched_getscheduler(0) & !libc::SCHED_RESET_ON_FORK }
+    };
+    let reader = std::thread::spawn(move || {
+        let priority = run_first().expect("CAP_SYS_NICE");
+        let of_its_own = std::thread::spawn(scheduling).join().unwrap();
+        (priority, scheduling(), of_its_own)
+    });
+    let (priority, of_the_reader, of_its_thread) = reader.join().unwrap();
+    let wanted = if priority == Priority::RealTime { libc::SCHED_RR } else { libc::SCHED_OTHER };
+    assert_eq!((of_the_reader, of_its_thread, scheduling()), (wanted, libc::SCHED_OTHER, libc::SCHED_OTHER));
 }

@@ -49,6 +49,6 @@ pub use budget::Budget;
 pub use error::{Error, Result};
 pub use ledger::Ledger;
 pub use link::Link;
-pub use priority::run_first;
+pub use priority::{Priority, run_first};
 pub use ring::{Ring, Settings};
 pub use session::{LinkState, RingId, Session, Turn};
