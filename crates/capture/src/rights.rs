@@ -65,7 +65,7 @@ fn confine_files(output: Option<&Path>) -> bool {
 /// Whether the calls are limited now.
 fn limit_calls() -> bool {
     let limit = || -> Result<(), Box<dyn std::error::Error>> {
-        let rules: BTreeMap<i64, Vec<_>> = CALLS.iter().map(|call| (i64::from(*call), Vec::new())).collect();
+        let rules: BTreeMap<i64, Vec<_>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
         let refuse = SeccompAction::Errno(libc::EPERM as u32);
         let filter =
             SeccompFilter::new(rules, refuse, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
@@ -76,6 +76,7 @@ fn limit_calls() -> bool {
 }
 
 /// The calls of the reading loop, of writing and rotating files, of memory, threads, time and signals.
+/// On machines of 64 bits, which is what the numbers are.
 const CALLS: &[libc::c_long] = &[
     // Rings: wait, account, stop.
     libc::SYS_epoll_create1,
