@@ -38,6 +38,7 @@ mod error;
 mod ledger;
 mod link;
 mod mapping;
+mod member;
 mod priority;
 mod program;
 #[expect(clippy::module_inception, reason = "the ring itself is one file of the rings")]

@@ -12,7 +12,7 @@
 //! Costs go with blocks, not with rings: the wait is edge-triggered, and a ring without a new block is looked at only when
 //! others wait for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
@@ -21,14 +21,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::mapping::Closed;
+use super::member::{Member, SLACK};
 use super::ring::{Ring, Trouble};
 use super::{Error, Ledger, Result};
 use crate::Packet;
 
-/// A time stamp may have been taken so long before the packet reached the ring: where another socket of the machine has
-/// time stamps on, they are taken before the packet waits for its processor (net/core/dev.c, `netif_rx`).
-const SLACK: u64 = 1_000_000;
 /// Beyond a ring's retire time, this much more patience for one that does not hand over its block.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// After full blocks the reader sleeps a while before it waits for the next, so that it is woken once for many: for so
@@ -63,26 +60,6 @@ pub struct Session {
     busy: bool,
     /// Threads that close rings: the kernel lets each wait for some milliseconds.
     closing: Vec<JoinHandle<()>>,
-}
-
-/// One ring and what has been seen of it.
-#[derive(Debug)]
-struct Member {
-    ring: Ring,
-    /// The oldest block that was not given back.
-    base: usize,
-    /// The first that is not wholly handed out; `base..open` are lent in the current batch.
-    open: usize,
-    /// Blocks that the kernel has handed over, `open..open + closed.len()`.
-    closed: VecDeque<Closed>,
-    /// The packets of block `open`, if some of them were handed out already.
-    parsed: Vec<Packet<'static>>,
-    at: usize,
-    /// No packet in blocks that were not handed over yet is older.
-    bound: u64,
-    down: bool,
-    /// Told to stop, or its link is gone: it goes when the last packet has been handed out.
-    stopping: bool,
 }
 
 #[derive(Debug)]
@@ -163,20 +140,7 @@ impl Session {
         epoll::add(&self.epoll, &ring, epoll::EventData::new_u64(id as u64), flags)
             .map_err(|e| Error::os(what(), e))?;
         self.next_id += 1;
-        self.members.insert(
-            id,
-            Member {
-                ring,
-                base: 0,
-                open: 0,
-                closed: VecDeque::new(),
-                parsed: Vec::new(),
-                at: 0,
-                bound: 0,
-                down: false,
-                stopping: false,
-            },
-        );
+        self.members.insert(id, Member::new(ring));
         Ok(id)
     }
 
@@ -460,93 +424,6 @@ impl Drop for Session {
             self.close(member);
         }
         self.wait_for_closing();
-    }
-}
-
-impl Member {
-    /// Looks which blocks the kernel has handed over.
-    fn scan(&mut self) {
-        loop {
-            let number = self.open + self.closed.len();
-            // Beyond that are blocks that were not given back yet.
-            if number >= self.base + self.ring.blocks() {
-                return;
-            }
-            let Some(closed) = self.ring.closed(number) else { return };
-            self.bound = self.bound.max(closed.last);
-            self.closed.push_back(closed);
-        }
-    }
-
-    /// Looks whether there is really nothing that others would have to wait for; `now`: a clock read before.
-    fn look(&mut self, now: u64) {
-        if self.ring.still_empty(self.open + self.closed.len()) {
-            self.bound = self.bound.max(now.saturating_sub(SLACK));
-        } else {
-            self.scan();
-        }
-    }
-
-    /// Whether it will soon be full.
-    fn pressed(&self) -> bool {
-        let (waiting, blocks) = (self.closed.len(), self.ring.blocks());
-        waiting * 2 > blocks || waiting + 1 >= blocks
-    }
-
-    /// Hands out what is not newer of the first block; whether that was all of it.
-    fn hand_out_block(&mut self, id: RingId, newest: u64, into: &mut Vec<Packet<'static>>) -> bool {
-        let Some(closed) = self.closed.front().copied() else { return false };
-        if self.parsed.is_empty() {
-            if self.ring.first_time(self.open, closed).is_some_and(|first| first > newest) {
-                return false;
-            }
-            if closed.last <= newest {
-                // SAFETY: the block is given back when the batch is, before the next one is made.
-                unsafe { self.ring.read(self.open, closed, id, into) };
-                self.closed.pop_front();
-                self.open += 1;
-                return true;
-            }
-            // SAFETY: the block is given back after the last of these packets has been handed out, with that batch.
-            unsafe { self.ring.read(self.open, closed, id, &mut self.parsed) };
-            self.at = 0;
-        }
-        let rest = &self.parsed[self.at..];
-        let count = rest.partition_point(|packet| packet.time.0 <= newest);
-        into.extend_from_slice(&rest[..count]);
-        self.at += count;
-        if self.at < self.parsed.len() {
-            return false;
-        }
-        self.parsed.clear();
-        self.closed.pop_front();
-        self.open += 1;
-        true
-    }
-
-    fn give_back(&mut self) {
-        while self.base < self.open {
-            self.ring.release(self.base);
-            self.base += 1;
-        }
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        self.stopping = true;
-        self.ring.stop()
-    }
-
-    fn drained(&self) -> bool {
-        self.stopping && self.closed.is_empty() && self.ring.still_empty(self.open)
-    }
-
-    /// The ring's account, without the packets that were read but not handed out.
-    fn ledger(&mut self) -> Result<Ledger> {
-        let mut ledger = self.ring.ledger()?;
-        let kept = &self.parsed[self.at.min(self.parsed.len())..];
-        ledger.delivered -= kept.len() as u64;
-        ledger.bytes -= kept.iter().map(|packet| packet.data.len() as u64).sum::<u64>();
-        Ok(ledger)
     }
 }
 
