@@ -4,6 +4,8 @@
 pub mod dissect;
 pub mod file;
 pub mod filter;
+pub mod flows;
+pub mod names;
 pub mod packet;
 pub mod ring;
 

@@ -1,0 +1,1 @@
+//! What connections there were in a capture, and how they fared.
