@@ -5,6 +5,7 @@
 mod built;
 mod crafted;
 mod fields;
+mod flows;
 mod pcap;
 mod tcpdump;
 mod tools;

@@ -91,6 +91,11 @@ $web curl -s --max-time 10 http://10.9.42.2:8000/overlay -o /dev/null
 kill -INT $capture
 wait $capture
 
+# From here on packets are as long as on a real wire.
+for side in web api; do
+    ip netns exec $side ethtool -K eth0 tso off gso off gro off >/dev/null
+done
+
 # A transfer of which the receiver throws one segment in twenty away, behind the place where it is captured.
 $api iptables -A INPUT -i eth0 -p tcp --dport 8000 -m statistic --mode nth --every 20 --packet 0 -j DROP
 ready 'listening on' $web tcpdump -U --immediate-mode -B 32768 -i eth0 -w lossy.pcap -s 200 tcp
