@@ -364,7 +364,7 @@ pub(crate) fn protocol_name(out: &mut Vec<u8>, protocol: u8) {
             47 => "GRE",
             50 => "ESP",
             51 => "AH",
-            58 => "ICMPv6",
+            58 => "ICMP6",
             59 => "no next header",
             60 => "DSTOPT",
             88 => "EIGRP",

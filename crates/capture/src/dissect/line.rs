@@ -1,4 +1,4 @@
-//! The line of a packet.
+//! The text of a packet's headers, in its line behind the columns.
 //!
 //! ```text
 //! 14:02:11.123456 web/eth0 out web:43210 > api:80 TCP [P.] seq 1:78 ack 1 win 502 length 77: HTTP GET /pay HTTP/1.1, host shop
@@ -8,140 +8,14 @@
 //! has one. What encloses something else says so with a colon.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use super::clock::{Clock, TimeFormat, Zone};
 use super::ether::Ethernet;
-use super::hex::{self, Hex};
 use super::ip::{Fragment, Pair, protocol_name};
-use super::layers::{Layer, Layers, NumberOf};
+use super::layers::{Layer, NumberOf};
+use super::printer::Style;
 use super::sequence::Base;
 use super::{Layer as L, text};
 use crate::names::Names;
-use crate::packet::{Direction, Interface, LinkType, Packet};
-
-/// How lines look.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Style {
-    /// How the time is written.
-    pub time: TimeFormat,
-    /// Whose clock it is.
-    pub zone: Zone,
-    /// Whether fractions of a second have nine digits; else six.
-    pub nanoseconds: bool,
-    /// Whether there is a column for the link, if any has a name.
-    pub link: bool,
-    /// Whether there is a column for the direction.
-    pub direction: bool,
-    /// Whether hardware addresses are shown (tcpdump's `-e`); of packets without other addresses they always are.
-    pub link_header: bool,
-    /// Whether all of IP's fields and all TCP options are shown (tcpdump's `-v`).
-    pub verbose: bool,
-    /// Whether the bytes behind the link's header follow the line.
-    pub hex: Hex,
-}
-
-impl Default for Style {
-    fn default() -> Self {
-        Style {
-            time: TimeFormat::default(),
-            zone: Zone::default(),
-            nanoseconds: false,
-            link: true,
-            direction: true,
-            link_header: false,
-            verbose: false,
-            hex: Hex::None,
-        }
-    }
-}
-
-/// Writes lines. It can be cloned for another thread.
-#[derive(Debug, Clone)]
-pub struct Printer {
-    style: Style,
-    names: Arc<Names>,
-    clock: Clock,
-    links: Vec<Link>,
-    width: usize,
-}
-
-#[derive(Debug, Clone)]
-struct Link {
-    label: Box<str>,
-    link_type: LinkType,
-}
-
-/// The widest column for links: what is longer pushes its own line only.
-const WIDEST: usize = 32;
-
-impl Printer {
-    /// A printer of a capture whose interfaces are not known yet.
-    pub fn new(style: Style, names: Arc<Names>) -> Self {
-        let clock = Clock::new(style.time, style.zone, style.nanoseconds);
-        Printer { style, names, clock, links: Vec::new(), width: 0 }
-    }
-
-    /// Makes the capture's next interface known: they are numbered in this order.
-    pub fn interface(&mut self, interface: &Interface) {
-        let label = super::escaped(&interface.name);
-        self.width = self.width.max(label.len().min(WIDEST));
-        self.links.push(Link { label, link_type: interface.link_type });
-    }
-
-    /// Takes other names from here on.
-    pub fn set_names(&mut self, names: Arc<Names>) {
-        self.names = names;
-    }
-
-    /// Appends a packet's line, and the lines of its bytes if they are wanted.
-    pub fn line(&mut self, packet: &Packet<'_>, base: Base, out: &mut Vec<u8>) {
-        out.reserve(256);
-        self.clock.write(packet.time, out);
-        let Some(link) = self.links.get(packet.interface) else {
-            text::put(out, "interface ");
-            text::length(out, packet.interface);
-            return text::put(out, " was not described\n");
-        };
-        let mut layers = Layers::of(link.link_type, packet);
-        if self.style.link && self.width > 0 {
-            text::put(out, &link.label);
-            let short = self.width.saturating_sub(link.label.len());
-            out.extend(std::iter::repeat_n(b' ', short + 1));
-        }
-        if self.style.direction {
-            text::put(
-                out,
-                match packet.direction.or_else(|| cooked_direction(link.link_type, &layers)) {
-                    Some(Direction::Inbound) => "in  ",
-                    Some(Direction::Outbound) => "out ",
-                    None => "    ",
-                },
-            );
-        }
-        let view = View { names: &self.names, interface: packet.interface, style: &self.style, base };
-        let mut body = Body::new(view, packet.original_length);
-        for layer in &mut layers {
-            body.layer(&layer, out);
-        }
-        body.end(out);
-        out.push(b'\n');
-        if self.style.hex != Hex::None {
-            hex::write(packet.data.get(layers.link_header()..).unwrap_or_default(), self.style.hex, out);
-        }
-    }
-}
-
-/// The direction that a cooked header tells, where the capture does not.
-fn cooked_direction(link_type: LinkType, layers: &Layers<'_>) -> Option<Direction> {
-    if !matches!(link_type, LinkType::LINUX_SLL | LinkType::LINUX_SLL2) {
-        return None;
-    }
-    match layers.clone().next() {
-        Some(Layer::Cooked(cooked)) => cooked.direction(),
-        _ => None,
-    }
-}
 
 /// What a layer needs to know to write itself.
 #[derive(Debug, Clone, Copy)]
@@ -187,7 +61,7 @@ impl View<'_> {
 }
 
 /// The part of a line behind its columns, while it is being written.
-struct Body<'v> {
+pub(super) struct Body<'v> {
     view: View<'v>,
     original_length: u32,
     ethernet: Option<Ethernet>,
@@ -200,12 +74,12 @@ struct Body<'v> {
 }
 
 impl<'v> Body<'v> {
-    fn new(view: View<'v>, original_length: u32) -> Self {
+    pub(super) fn new(view: View<'v>, original_length: u32) -> Self {
         Body { view, original_length, ethernet: None, pair: None, fragment: None, udp: None }
     }
 
     #[inline]
-    fn layer(&mut self, layer: &Layer<'_>, out: &mut Vec<u8>) {
+    pub(super) fn layer(&mut self, layer: &Layer<'_>, out: &mut Vec<u8>) {
         let view = self.view;
         match layer {
             L::Ethernet(ethernet) => {
@@ -464,7 +338,7 @@ impl<'v> Body<'v> {
         text::put(out, ": ");
     }
 
-    fn end(mut self, out: &mut Vec<u8>) {
+    pub(super) fn end(mut self, out: &mut Vec<u8>) {
         if let Some((_, protocol)) = self.pair {
             self.flush(out);
             protocol_name(out, protocol);

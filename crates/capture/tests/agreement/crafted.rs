@@ -8,7 +8,7 @@ use snorkel_capture::dissect::Style;
 use crate::built::{chunk, echo, ethernet, ipv4, ipv6, tag, tcp, udp};
 use crate::fields::compare;
 use crate::pcap::{self, File};
-use crate::tools::{lines, tcpdump};
+use crate::tools::{lines, summaries, tcpdump};
 
 /// Frames of Ethernet, each with the line that it is to give.
 fn frames() -> Vec<(Vec<u8>, &'static str)> {
@@ -237,4 +237,71 @@ fn bytes_are_shown_as_tcpdump_shows_them() {
         let mine: Vec<&str> = mine.lines().filter(|line| line.starts_with('\t')).collect();
         assert_eq!(mine, theirs);
     }
+}
+
+/// Every frame with every byte cleared, filled and flipped, with every bit flipped, and cut off behind it: lengths
+/// that lie, versions that are none, options without an end.
+fn spoiled() -> Vec<(Vec<u8>, usize)> {
+    let mut packets = Vec::new();
+    for (frame, _) in frames() {
+        for at in 0..frame.len() {
+            let mut with = |byte: u8| {
+                let mut spoiled = frame.clone();
+                spoiled[at] = byte;
+                packets.push((spoiled, frame.len()));
+            };
+            (0..8).for_each(|bit| with(frame[at] ^ 1 << bit));
+            [0, 0xff, !frame[at]].into_iter().for_each(&mut with);
+            packets.push((frame[..at].to_vec(), frame.len()));
+            packets.push((frame[..at].to_vec(), at));
+        }
+    }
+    packets
+}
+
+#[test]
+fn spoiled_packets_give_lines_of_printable_text() {
+    for link_type in [LinkType::ETHERNET, LinkType::RAW, LinkType::LINUX_SLL2, LinkType::PPP] {
+        let (_folder, path) = file("spoiled.pcap", link_type, &spoiled());
+        let file = File::read(&path);
+        for style in [Style::default(), Style { verbose: true, link_header: true, ..Style::default() }] {
+            for line in lines(&file, true, style) {
+                assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{line:?}");
+                assert!(line.len() < 2000, "{line}");
+            }
+        }
+        for summary in summaries(&file) {
+            assert!(summary.to_string().is_ascii());
+        }
+    }
+}
+
+#[test]
+fn lines_made_on_several_threads_are_those_made_on_one() {
+    use std::sync::Arc;
+
+    use snorkel_capture::Packet;
+    use snorkel_capture::dissect::{Base, Printer, Sequences};
+    use snorkel_capture::names::{Names, Scope};
+
+    let (_folder, path) = file("spoiled.pcap", LinkType::ETHERNET, &spoiled());
+    let file = File::read(&path);
+    let mut names = Names::new();
+    names.add(Scope::FILE, [10, 0, 0, 1].into(), "web");
+    let mut printer = Printer::new(Style::default(), Arc::new(names));
+    printer.interface(&file.interface);
+    // What depends on the order is asked in order; the rest is done anywhere.
+    let mut sequences = Sequences::new(100);
+    let packets: Vec<(Packet<'_>, Base)> =
+        file.packets().map(|packet| (packet, sequences.base(LinkType::ETHERNET, &packet))).collect();
+    let write = |packets: &[(Packet<'_>, Base)]| {
+        let (mut printer, mut out) = (printer.clone(), Vec::new());
+        packets.iter().for_each(|(packet, base)| printer.line(packet, *base, &mut out));
+        out
+    };
+    let parts: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = packets.chunks(100).map(|part| scope.spawn(move || write(part))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(parts.concat(), write(&packets));
 }
