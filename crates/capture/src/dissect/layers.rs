@@ -215,7 +215,10 @@ impl<'a> Iterator for Layers<'a> {
             self.depth += 1;
             self.next = if self.depth < DEPTH { next } else { Next::Done };
             if self.in_link_header {
-                if let Some(Layer::Ethernet(_) | Layer::Cooked(_) | Layer::Vlan(_) | Layer::Ppp(_)) = layer {
+                // BSD's loopback header is none that is shown.
+                if let None | Some(Layer::Ethernet(_) | Layer::Cooked(_) | Layer::Vlan(_) | Layer::Ppp(_)) =
+                    layer
+                {
                     self.link_header = self.whole - self.rest.kept().len();
                 } else {
                     self.in_link_header = false;

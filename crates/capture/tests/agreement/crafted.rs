@@ -1,14 +1,15 @@
 //! Headers that no link of this machine carries by itself, whole and cut off at every byte.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use snorkel_capture::LinkType;
-use snorkel_capture::dissect::Style;
+use snorkel_capture::dissect::{Hex, Style};
 
 use crate::built::{chunk, echo, ethernet, ipv4, ipv6, tag, tcp, udp};
 use crate::fields::compare;
 use crate::pcap::{self, File};
-use crate::tools::{lines, summaries, tcpdump};
+use crate::tools::{lines, run, summaries, tcpdump};
 
 /// Frames of Ethernet, each with the line that it is to give.
 fn frames() -> Vec<(Vec<u8>, &'static str)> {
@@ -218,7 +219,6 @@ fn every_link_type_leads_to_the_same_packet() {
 
 #[test]
 fn bytes_are_shown_as_tcpdump_shows_them() {
-    use snorkel_capture::dissect::Hex;
     let frames = vec![
         ethernet(0x0800, &ipv4(17, 0, &udp(1000, 2000, b"hello, \x1b[1m world"))),
         ethernet(0x88a8, &tag(7, 0x8100, &tag(8, 0x0800, &ipv4(1, 0, &echo())))),
@@ -227,15 +227,22 @@ fn bytes_are_shown_as_tcpdump_shows_them() {
             &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2],
         ),
     ];
-    let (_folder, path) = file("hex.pcap", LinkType::ETHERNET, &whole(frames));
-    for (option, hex) in [("-x", Hex::Plain), ("-X", Hex::Ascii)] {
-        let theirs = crate::tools::run(
-            std::process::Command::new("tcpdump").args(["-nn", "-t", option, "-r"]).arg(&path),
-        );
-        let theirs: Vec<&str> = theirs.lines().filter(|line| line.starts_with('\t')).collect();
-        let mine = lines(&File::read(&path), false, Style { hex, ..Style::default() }).join("\n");
-        let mine: Vec<&str> = mine.lines().filter(|line| line.starts_with('\t')).collect();
-        assert_eq!(mine, theirs);
+    let loopback = [&2u32.to_ne_bytes()[..], &ipv4(1, 0, &echo())].concat();
+    let cooked = [&[0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0][..], &ipv4(1, 0, &echo())].concat();
+    for (link_type, frames) in [
+        (LinkType::ETHERNET, frames),
+        (LinkType::NULL, vec![loopback]),
+        (LinkType::LINUX_SLL, vec![cooked]),
+        (LinkType::RAW, vec![ipv4(1, 0, &echo())]),
+    ] {
+        let (_folder, path) = file("hex.pcap", link_type, &whole(frames));
+        for (option, hex) in [("-x", Hex::Plain), ("-X", Hex::Ascii)] {
+            let theirs = run(Command::new("tcpdump").args(["-nn", "-t", option, "-r"]).arg(&path));
+            let theirs: Vec<&str> = theirs.lines().filter(|line| line.starts_with('\t')).collect();
+            let mine = lines(&File::read(&path), false, Style { hex, ..Style::default() }).join("\n");
+            let mine: Vec<&str> = mine.lines().filter(|line| line.starts_with('\t')).collect();
+            assert_eq!(mine, theirs, "{link_type}");
+        }
     }
 }
 

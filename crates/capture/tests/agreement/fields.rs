@@ -182,7 +182,7 @@ pub(crate) fn compare(path: &Path) -> Vec<(&'static str, usize)> {
 
 #[test]
 fn every_field_of_real_traffic_is_as_tshark_reads_it() {
-    let seen = compare(&traffic("web.pcap"));
+    let seen = compare(&traffic().file("web.pcap"));
     let absent: Vec<_> = seen.iter().filter(|(_, count)| *count == 0).map(|(field, _)| *field).collect();
     let expected = [
         "vlan.id",
@@ -202,5 +202,5 @@ fn every_field_of_real_traffic_is_as_tshark_reads_it() {
 
 #[test]
 fn every_field_of_a_transfer_that_loses_is_as_tshark_reads_it() {
-    compare(&traffic("lossy.pcap"));
+    compare(&traffic().file("lossy.pcap"));
 }

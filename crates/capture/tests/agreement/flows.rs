@@ -73,8 +73,9 @@ fn ours(report: &Report, protocol: u8) -> Sums {
 
 #[test]
 fn packets_and_bytes_are_those_of_tsharks_conversations() {
+    let traffic = traffic();
     for file in ["web.pcap", "lossy.pcap"] {
-        let path = traffic(file);
+        let path = traffic.file(file);
         let report = report(&path);
         let tcp = ours(&report, 6);
         assert!(!tcp.is_empty());
@@ -87,7 +88,7 @@ fn packets_and_bytes_are_those_of_tsharks_conversations() {
         assert_eq!(mine, bytes, "{file}, to the byte");
     }
     // tshark counts the outside of an overlay as well.
-    let path = traffic("web.pcap");
+    let path = traffic.file("web.pcap");
     let (mut theirs, mut mine) = (conversations(&path, "udp"), ours(&report(&path), 17));
     theirs.retain(|ends, _| !ends.ends_with(":4789"));
     mine.retain(|ends, _| !ends.ends_with(":4789"));
@@ -106,7 +107,8 @@ fn sum(report: &Report, of: impl Fn(&snorkel_capture::flows::Sender) -> u64) -> 
 
 #[test]
 fn what_was_sent_again_is_what_tshark_takes_for_it() {
-    let path = traffic("lossy.pcap");
+    let traffic = traffic();
+    let path = traffic.file("lossy.pcap");
     let report = report(&path);
     let count = |filter: &str| matching(&path, filter, &["frame.number"]).len() as u64;
     let again = sum(&report, |sender| sender.retransmissions);
@@ -122,7 +124,8 @@ fn what_was_sent_again_is_what_tshark_takes_for_it() {
 
 #[test]
 fn resets_and_handshakes_are_those_of_tshark() {
-    let path = traffic("web.pcap");
+    let traffic = traffic();
+    let path = traffic.file("web.pcap");
     let report = report(&path);
     let resets = matching(&path, "tcp.flags.reset == 1", &["frame.number"]).len() as u64;
     assert!(resets > 0);

@@ -143,19 +143,22 @@ fn same(theirs: &str, mine: &str) -> bool {
 
 #[test]
 fn lines_with_the_numbers_of_the_wire() {
-    agree(&traffic("web.pcap"), false);
-    agree(&traffic("lossy.pcap"), false);
+    let traffic = traffic();
+    agree(&traffic.file("web.pcap"), false);
+    agree(&traffic.file("lossy.pcap"), false);
 }
 
 #[test]
 fn lines_with_relative_numbers() {
-    agree(&traffic("web.pcap"), true);
-    agree(&traffic("lossy.pcap"), true);
+    let traffic = traffic();
+    agree(&traffic.file("web.pcap"), true);
+    agree(&traffic.file("lossy.pcap"), true);
 }
 
 #[test]
 fn tcp_options_read_as_tcpdump_writes_them() {
-    for path in [traffic("web.pcap"), traffic("lossy.pcap")] {
+    let traffic = traffic();
+    for path in [traffic.file("web.pcap"), traffic.file("lossy.pcap")] {
         let file = File::read(&path);
         let mut compared = 0;
         for (theirs, mine) in tcpdump(&path, &["-S"]).iter().zip(summaries(&file)) {

@@ -2,30 +2,42 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, Weak};
 
 use snorkel_capture::dissect::{Base, Printer, Sequences, Style, Summary, TimeFormat};
 use snorkel_capture::names::Names;
 
 use crate::pcap::File;
 
-/// A capture of real traffic, made once for all tests of a process.
-pub(crate) fn traffic(file: &str) -> PathBuf {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
+/// Captures of real traffic: `web.pcap` of all kinds, `lossy.pcap` of a transfer that loses. Tests that run at the same
+/// time look at the same ones; the last of them takes the files away.
+pub(crate) fn traffic() -> Arc<Traffic> {
+    static SHARED: Mutex<Weak<Traffic>> = Mutex::new(Weak::new());
+    // A test that failed while it waited here has made nothing wrong.
+    let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    shared.upgrade().unwrap_or_else(|| {
         assert!(
             rustix::process::geteuid().is_root(),
             "namespaces and packet sockets need root: run the tests as root"
         );
         let folder = tempfile::tempdir().unwrap();
-        // tcpdump gives up its rights and must still be able to write.
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agreement/traffic.sh");
         let mut traffic = Command::new("timeout");
         traffic.args(["100", "unshare", "-mnpf", "--mount-proc", "--kill-child", "bash"]).arg(script);
         run(traffic.arg(folder.path()));
-        folder
-    });
-    folder.path().join(file)
+        let made = Arc::new(Traffic(folder));
+        *shared = Arc::downgrade(&made);
+        made
+    })
+}
+
+/// The folder of the captures.
+pub(crate) struct Traffic(tempfile::TempDir);
+
+impl Traffic {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
 }
 
 /// Runs a tool that must succeed; what it prints.
