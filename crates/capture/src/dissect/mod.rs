@@ -47,7 +47,7 @@ pub use link::{Cooked, Mpls, Ppp, Pppoe, Vlan};
 pub use printer::{Printer, Style};
 pub use sctp::{Chunk, Chunks, Sctp};
 pub use sequence::{Base, Sequences};
-pub use summary::{Frame, IpHeader, Summary};
+pub use summary::{ArpHeader, Frame, IpHeader, Summary};
 pub use tcp::{Tcp, TcpFlags, TcpOption, TcpOptions};
 pub use tls::Tls;
 pub use tunnel::Tunnel;

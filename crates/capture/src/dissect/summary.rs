@@ -92,6 +92,20 @@ fn is_zero(number: &u16) -> bool {
     *number == 0
 }
 
+/// ARP, and whose the addresses in it are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ArpHeader<'a> {
+    /// The message.
+    #[serde(flatten)]
+    pub arp: Arp,
+    /// Whose the sender's address is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_name: Option<&'a str>,
+    /// Whose the address is that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_name: Option<&'a str>,
+}
+
 /// The headers of a packet, or of the packet inside of another.
 #[derive(Debug, Clone, Default, Serialize)]
 #[allow(missing_docs, reason = "each field is named after the header whose type documents it")]
@@ -107,7 +121,7 @@ pub struct Frame<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pppoe: Option<Pppoe>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub arp: Option<Arp>,
+    pub arp: Option<ArpHeader<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpHeader<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -225,7 +239,13 @@ impl<'a> Frame<'a> {
             L::Pppoe(header) => self.pppoe = Some(header),
             L::Llc(header) => self.llc = Some(header),
             L::Control(control) => self.control = Some(control),
-            L::Arp(message) => self.arp = Some(message),
+            L::Arp(arp) => {
+                self.arp = Some(ArpHeader {
+                    arp,
+                    sender_name: names.of(interface, arp.sender.into()),
+                    target_name: names.of(interface, arp.target.into()),
+                });
+            }
             L::Ipv4(header) => {
                 self.ip = Some(IpHeader {
                     version: 4,

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use snorkel_capture::LinkType;
-use snorkel_capture::dissect::{Hex, Style};
+use snorkel_capture::dissect::{Hex, Style, TimeFormat};
 
 use crate::built::{chunk, echo, ethernet, ipv4, ipv6, tag, tcp, udp};
 use crate::fields::compare;
 use crate::pcap::{self, File};
-use crate::tools::{lines, run, summaries, tcpdump};
+use crate::tools::{lines, run, summaries, tcpdump, timed_lines};
 
 /// Frames of Ethernet, each with the line that it is to give.
 fn frames() -> Vec<(Vec<u8>, &'static str)> {
@@ -243,6 +243,22 @@ fn bytes_are_shown_as_tcpdump_shows_them() {
             let mine: Vec<&str> = mine.lines().filter(|line| line.starts_with('\t')).collect();
             assert_eq!(mine, theirs, "{link_type}");
         }
+    }
+}
+
+#[test]
+fn times_are_written_as_tcpdump_writes_them_in_the_zone_of_this_machine() {
+    let (_folder, path) = file("frames.pcap", LinkType::RAW, &whole(vec![ipv4(1, 0, &echo()); 3]));
+    for (option, time) in [("-tttt", TimeFormat::Date), ("-tt", TimeFormat::Epoch), ("-v", TimeFormat::Clock)]
+    {
+        let theirs = run(Command::new("tcpdump").args(["-nn", option, "-r"]).arg(&path));
+        let mine = timed_lines(&File::read(&path), false, Style { time, ..Style::default() });
+        let theirs: Vec<&str> =
+            theirs.lines().filter_map(|line| line.split_once(" IP ")).map(|both| both.0).collect();
+        let mine: Vec<&str> =
+            mine.iter().filter_map(|line| line.split_once(" 10.")).map(|both| both.0).collect();
+        assert_eq!(mine.len(), 3);
+        assert_eq!(mine, theirs);
     }
 }
 

@@ -130,7 +130,9 @@ fn resets_and_handshakes_are_those_of_tshark() {
     let resets = matching(&path, "tcp.flags.reset == 1", &["frame.number"]).len() as u64;
     assert!(resets > 0);
     assert_eq!(sum(&report, |sender| sender.resets), resets);
-    assert_eq!(sum(&report, |sender| sender.retransmissions), 0);
+    // A machine that is busy enough makes a timer run out on a link that loses nothing.
+    let again = matching(&path, "tcp.analysis.retransmission", &["frame.number"]).len() as u64;
+    assert_eq!(sum(&report, |sender| sender.retransmissions), again);
 
     // A connection that was refused has a round trip too, but no handshake.
     let mut theirs = BTreeMap::new();

@@ -45,7 +45,6 @@ pub(crate) fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command
         .stdin(Stdio::null())
         .env("LC_ALL", "C")
-        .env("TZ", "UTC")
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error} (scripts/install-test-deps installs it)"));
     assert!(status.success(), "{command:?}: {status}\n{}", String::from_utf8_lossy(&stderr));
@@ -71,7 +70,7 @@ pub(crate) fn tcpdump(path: &Path, options: &[&str]) -> Vec<String> {
 }
 
 /// tshark's values of each packet's fields, several of a kind with a comma between them. Nothing is put together from
-/// several packets.
+/// several packets. Flags are 1 and 0, as versions before 4.2 write them.
 pub(crate) fn tshark(path: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = Command::new("tshark");
     command.arg("-n").arg("-r").arg(path).args(["-T", "fields", "-E", "separator=|", "-E", "occurrence=a"]);
@@ -91,12 +90,18 @@ pub(crate) fn tshark(path: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     for field in fields {
         command.args(["-e", field]);
     }
-    run(&mut command).lines().map(|line| line.split('|').map(str::to_owned).collect()).collect()
+    let value = |value: &str| value.replace("True", "1").replace("False", "0");
+    run(&mut command).lines().map(|line| line.split('|').map(value).collect()).collect()
 }
 
 /// Our lines, without time and columns.
 pub(crate) fn lines(file: &File, relative: bool, style: Style) -> Vec<String> {
-    let style = Style { time: TimeFormat::None, link: false, direction: false, ..style };
+    timed_lines(file, relative, Style { time: TimeFormat::None, ..style })
+}
+
+/// Our lines with their times, without other columns.
+pub(crate) fn timed_lines(file: &File, relative: bool, style: Style) -> Vec<String> {
+    let style = Style { link: false, direction: false, ..style };
     let mut printer = Printer::new(style, Arc::new(Names::new()));
     printer.interface(&file.interface);
     let mut sequences = relative.then(|| Sequences::new(1000));
