@@ -133,7 +133,7 @@ impl Machine {
         let mut at = 0;
         let mut cycle = Cycle::default();
         loop {
-            let Some(operation) = self.operations.get(at as usize) else { return None };
+            let operation = self.operations.get(at as usize)?;
             at += 1;
             match *operation {
                 Operation::HalfIs { at: place, value, yes, no } => {

@@ -382,7 +382,6 @@ impl Parser {
     }
 
     /// As [`Parser::term`], but of a relation only its left side is read.
-    #[expect(clippy::type_complexity, reason = "either of two outcomes, neither of them an error")]
     fn value_or_term(&mut self) -> Result<Result<super::ast::Arithmetic, (Term, Inherited)>, Error> {
         let start = self.span().start;
         let token = self.peek().clone();

@@ -127,8 +127,7 @@ impl Lowering<'_> {
     fn value(&mut self, arithmetic: &Arithmetic) -> Result<Value, Error> {
         let mut value = self.operand(&arithmetic.first)?;
         for operation in &arithmetic.rest {
-            let operand = self.value(&operation.operand)?;
-            value = self.calculated(value, operation.operator, operand, &operation.operand.span)?;
+            value = self.calculated(value, operation.operator, &operation.operand)?;
         }
         Ok(value)
     }
@@ -166,19 +165,15 @@ impl Lowering<'_> {
         })
     }
 
-    fn calculated(
-        &mut self,
-        left: Value,
-        operator: Operator,
-        right: Value,
-        span: &Span,
-    ) -> Result<Value, Error> {
+    fn calculated(&mut self, left: Value, operator: Operator, operand: &Arithmetic) -> Result<Value, Error> {
+        let right = self.value(operand)?;
+        let wrong = |message: &str| Err(Error::new(operand.span.clone(), message));
         match (operator, right.is_constant()) {
-            (Operator::Divide | Operator::Remainder, Some(0)) => {
-                return Err(Error::new(span.clone(), "this divides by 0"));
-            }
-            (Operator::ShiftLeft | Operator::ShiftRight, Some(32..)) if left.is_constant().is_none() => {
-                return Err(Error::new(span.clone(), "this shifts by more than 31 bits"));
+            (Operator::Divide | Operator::Remainder, Some(0)) => return wrong("this divides by 0"),
+            (Operator::ShiftLeft | Operator::ShiftRight, Some(32..))
+                if left.is_constant().is_none() || matches!(operand.first, Operand::Number(32..)) =>
+            {
+                return wrong("this shifts by more than 31 bits");
             }
             _ => {}
         }
