@@ -183,13 +183,22 @@ fn compare(
                 let negative = outcome(optimised, sample) == Outcome::Failed
                     && optimised.iter().any(|i| i.code & 0xe7 == 0x40 && i.k.cast_signed() < 0);
                 assert!(
-                    left_out || negative,
+                    left_out || negative || pulled_up(optimised),
                     "{text}: optimised libpcap says {other:?}, not optimised {their}"
                 );
                 tally.optimiser += 1;
             }
         }
     }
+}
+
+/// Whether libpcap's optimiser has made its mistake: it has put the question whether the kernel has a tag behind the
+/// step that moves the offsets because the kernel has none.
+fn pulled_up(program: &[Instruction]) -> bool {
+    const VLAN_PRESENT: u32 = 0xffff_f030;
+    let question = program.iter().position(|i| i.code == 0x30 && i.k == VLAN_PRESENT);
+    let moved = program.iter().skip(3).position(|i| i.code & 7 == 2).map(|at| at + 3);
+    matches!((question, moved), (Some(question), Some(moved)) if moved < question)
 }
 
 fn corpus(link_type: u16, swapped: bool) {
