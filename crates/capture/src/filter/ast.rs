@@ -33,7 +33,7 @@ pub(super) struct Term {
 pub(super) enum TermKind {
     /// In parentheses.
     Group(Box<Chain>),
-    Primitive(Primitive, Span),
+    Primitive(Box<Primitive>, Span),
 }
 
 /// A single question.

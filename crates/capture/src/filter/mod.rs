@@ -1,4 +1,42 @@
-//! Filters in tcpdump's language (pcap-filter(7)).
+//! Filters in tcpdump's language (pcap-filter(7)): an expression becomes a program of classic BPF, which the kernel runs
+//! while packets are captured, and [`Filter::matches`] when they are read from a file.
+//!
+//! The way of an expression: [`lexer`] (words), [`parser`] and [`arithmetic`] (what they say, [`ast`]), [`lower`] (what
+//! that means for a packet), [`graph`] and [`optimise`], [`emit`] (instructions), [`machine`] (which runs them here).
+//! Whatever cannot be done is refused, with the offending word; nothing is approximated.
+//!
+//! # Equality with libpcap
+//!
+//! The language and every answer are those of libpcap 1.10.3 with its optimiser off (`tcpdump -O`); the tests compare
+//! both. The places where they are not equal, on purpose:
+//!
+//! - An expression that no packet can match (`tcp and arp and less 0`, `ip[-1] = 8`) is refused. libpcap's optimiser
+//!   refuses some of these, without it none.
+//! - `inbound` and `outbound` work on files that tell the direction of packets. libpcap refuses them there, except for
+//!   cooked packets, whose header says it.
+//! - After `pppoes` and `geneve`, libpcap adds the inner header's place to the number of what it asks the kernel for, so
+//!   that `inbound`, `outbound` and `ifindex` ask for something else. Here they mean what they say.
+//! - `byte N & M` and `byte N | M`: libpcap 1.10 forgets to load the byte. Here it is loaded, as in libpcap 1.11.
+//! - `/`, `%`, `<<` and `>>`: libpcap refuses `5 / ip[0]`, because 0 is the first number after the slash. Here only a
+//!   divisor that *is* 0 is refused, also if it is calculated (`1 - 1`), and a shift by a number above 31.
+//! - Calculations need fewer cells of scratch memory than libpcap's, so larger ones are possible.
+//! - `geneve or …`: what comes after a tunnel that is not there is looked for at offsets that libpcap never wrote. Here
+//!   they are 0.
+//! - `ip protochain` never ends in libpcap on a packet with authentication headers that lead back to themselves. Here
+//!   such a packet does not match. (libpcap's way of following those headers is kept: it is wrong, but documented by its
+//!   code only.)
+//! - Parentheses may be nested 200 deep.
+//! - Names come from files and the caller (see [`Names`]), never from a name server.
+//! - Packets of types other than those of [`LinkType`](crate::LinkType)'s constants are not filtered at all.
+//!
+//! libpcap's optimiser, which tcpdump uses unless told not to, changes libpcap's own answers:
+//!
+//! - It leaves out loads whose value makes no difference. A packet that was cut off before such a load (`tcp or ip6`, an
+//!   IPv6 packet of which 18 bytes were kept) matches then, and does not without the optimiser, nor here.
+//! - It adds a negative index to the constant before it (`tcp[-20]`, which is in the IP header), and then takes the sum
+//!   for an offset beyond the packet.
+//! - In filters for the kernel it may move the question whether the kernel has a VLAN tag behind the step that is taken
+//!   because it has none (`ip or vlan and ip`): the tagged packets are then looked at in the wrong place.
 mod arithmetic;
 mod ast;
 mod emit;
@@ -76,6 +114,30 @@ pub enum NotForKernel {
 }
 
 /// A compiled filter.
+///
+/// ```
+/// use snorkel_capture::LinkType;
+/// use snorkel_capture::filter::{Filter, Metadata, Mode, Options, SystemNames};
+///
+/// let names = SystemNames::default();
+/// let options = Options {
+///     link_type: LinkType::ETHERNET,
+///     snaplen: 0,
+///     mode: Mode::File,
+///     names: &names,
+///     netmask: None,
+///     swapped: false,
+/// };
+/// let filter = Filter::compile("arp or tcp port 80", &options)?;
+/// let mut frame = [0; 42];
+/// frame[12..14].copy_from_slice(&[0x08, 0x06]);
+/// assert_ne!(filter.run(&frame, 42, &Metadata::default()), 0);
+///
+/// let text = "tcp prot 80";
+/// let error = Filter::compile(text, &options).expect_err("this is no word of the language");
+/// assert_eq!(error.render(text), "  tcp prot 80\n      ^^^^\n'and' or 'or' is missing before this");
+/// # Ok::<(), snorkel_capture::filter::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Filter {
     instructions: Vec<Instruction>,
@@ -109,8 +171,8 @@ impl Filter {
         Ok(Filter { machine: Machine::new(&instructions), instructions })
     }
 
-    /// Whether a packet matches. A direction that is not known is like a part of the packet that was not kept: a filter
-    /// that has to look at it says no.
+    /// Whether a packet matches, its VLAN tags being in the frame. A direction that is not known is like a part of the
+    /// packet that was not kept: a filter that has to look at it says no.
     pub fn matches(&self, packet: &Packet<'_>) -> bool {
         let metadata = Metadata {
             packet_type: packet.direction.map(|direction| match direction {
@@ -130,11 +192,14 @@ impl Filter {
     }
 
     /// The program, whether or not the kernel takes it.
+    ///
+    /// [`Instruction`] has the layout of `struct sock_filter`.
     pub fn instructions(&self) -> &[Instruction] {
         &self.instructions
     }
 
-    /// The program for `SO_ATTACH_FILTER`, or why the kernel cannot run it.
+    /// The program for `SO_ATTACH_FILTER`, or why the kernel cannot run it. In that case [`Filter::run`] decides, with
+    /// the packet as the kernel hands it out, tags beside it.
     pub fn kernel_program(&self) -> Result<&[Instruction], NotForKernel> {
         let code = &self.instructions;
         if code.iter().any(|i| i.code == instruction::JMP | instruction::JA && i.k.cast_signed() < 0) {

@@ -564,7 +564,7 @@ fn is_name(token: &Token) -> bool {
 }
 
 pub(super) fn term(primitive: Primitive, span: Span) -> Term {
-    Term { negated: false, kind: TermKind::Primitive(primitive, span) }
+    Term { negated: false, kind: TermKind::Primitive(Box::new(primitive), span) }
 }
 
 fn grouped(chain: Chain) -> Term {

@@ -13,7 +13,6 @@ struct Program {
     instructions: *mut Instruction,
 }
 
-type OpenDead = unsafe extern "C" fn(c_int, c_int) -> *mut c_void;
 type OpenFile = unsafe extern "C" fn(*mut libc::FILE, *mut c_char) -> *mut c_void;
 type OpenLive = unsafe extern "C" fn(*const c_char, c_int, c_int, c_int, *mut c_char) -> *mut c_void;
 type Close = unsafe extern "C" fn(*mut c_void);
@@ -25,7 +24,6 @@ type Run = unsafe extern "C" fn(*const Instruction, *const u8, c_uint, c_uint) -
 
 /// The library's functions.
 struct Functions {
-    open_dead: OpenDead,
     open_file: OpenFile,
     open_live: OpenLive,
     close: Close,
@@ -53,13 +51,15 @@ unsafe fn function<F>(library: *mut c_void, name: &CStr) -> F {
 fn functions() -> &'static Functions {
     static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
     FUNCTIONS.get_or_init(|| {
-        // SAFETY: loading libpcap runs no code of consequence.
-        let library = unsafe { libc::dlopen(c"libpcap.so.0.8".as_ptr(), libc::RTLD_NOW) };
-        assert!(!library.is_null(), "libpcap.so.0.8 cannot be loaded: scripts/install-test-deps installs it");
+        // Debian's name, and everybody else's. SAFETY: loading libpcap runs no code of consequence.
+        let library = [c"libpcap.so.0.8", c"libpcap.so.1"]
+            .map(|name| unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) })
+            .into_iter()
+            .find(|library| !library.is_null())
+            .expect("libpcap cannot be loaded: scripts/install-test-deps installs it with tcpdump");
         // SAFETY: the types are those of pcap.h and bpf.h.
         unsafe {
             Functions {
-                open_dead: function(library, c"pcap_open_dead"),
                 open_file: function(library, c"pcap_fopen_offline"),
                 open_live: function(library, c"pcap_open_live"),
                 close: function(library, c"pcap_close"),
@@ -85,16 +85,6 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// None at all, just its type: libpcap then compiles as for the kernel, but expects VLAN tags in the frame.
-    pub(crate) fn dead(link_type: u16) -> Source {
-        // LINKTYPE_RAW is 101 in files, and 12 in the interface.
-        let link_type = if link_type == 101 { 12 } else { link_type };
-        // SAFETY: takes numbers.
-        let handle = unsafe { (functions().open_dead)(c_int::from(link_type), 262_144) };
-        assert!(!handle.is_null());
-        Source { handle }
-    }
-
     /// A file without packets; `swapped`: of the other byte order.
     pub(crate) fn file(link_type: u16, swapped: bool) -> Source {
         let number =

@@ -171,7 +171,7 @@ impl Lowering<'_> {
         match (operator, right.is_constant()) {
             (Operator::Divide | Operator::Remainder, Some(0)) => return wrong("this divides by 0"),
             (Operator::ShiftLeft | Operator::ShiftRight, Some(32..))
-                if left.is_constant().is_none() || matches!(operand.first, Operand::Number(32..)) =>
+                if matches!(operand.first, Operand::Number(32..)) =>
             {
                 return wrong("this shifts by more than 31 bits");
             }
@@ -197,7 +197,11 @@ impl Lowering<'_> {
             (Some(left), Some(right)) => Value::constant(folded(operator, left, right)),
             (None, Some(right)) => {
                 let mut value = left;
-                value.steps.push(Step::Plain(bpf::ALU | code | bpf::K, right));
+                value.steps.push(match (operator, right) {
+                    // No bit is left.
+                    (Operator::ShiftLeft | Operator::ShiftRight, 32..) => Step::Plain(bpf::LD | bpf::IMM, 0),
+                    _ => Step::Plain(bpf::ALU | code | bpf::K, right),
+                });
                 value
             }
             (Some(left), None) => {
