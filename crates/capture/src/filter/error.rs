@@ -53,6 +53,16 @@ impl Error {
     }
 }
 
+/// A word for a message, cut off if it is as long as no word should be.
+pub(super) fn brief(word: &str) -> String {
+    const LONGEST: usize = 64;
+    if word.len() <= LONGEST {
+        word.to_owned()
+    } else {
+        format!("{}…", &word[..floor_boundary(word, LONGEST)])
+    }
+}
+
 /// The last boundary between characters that is not after `at`.
 fn floor_boundary(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());

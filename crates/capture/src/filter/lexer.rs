@@ -7,7 +7,7 @@
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
-use super::error::Error;
+use super::error::{Error, brief};
 use super::keyword::{Keyword, keyword, named_number};
 
 /// A word of the expression.
@@ -97,16 +97,16 @@ fn word(text: &str, at: usize) -> Result<(Token, usize), Error> {
     } else if hardware == length {
         Token::Hardware(hardware_address(word))
     } else if number == length {
-        Token::Number(self::number(word).map_err(|why| Error::new(span, format!("{word} {why}")))?)
+        Token::Number(self::number(word).map_err(|why| Error::new(span, format!("{} {why}", brief(word))))?)
     } else if dotted == length {
         Token::Dotted(word.to_owned())
     } else if v6 == length {
         match word.parse() {
             Ok(address) => Token::V6(address),
-            Err(_) => return Err(Error::new(span, format!("{word} is no IPv6 address"))),
+            Err(_) => return Err(Error::new(span, format!("{} is no IPv6 address", brief(word)))),
         }
     } else if wrong == length {
-        return Err(Error::new(span, format!("{word} is no Ethernet address")));
+        return Err(Error::new(span, format!("{} is no Ethernet address", brief(word))));
     } else if let Some(number) = named_number(word) {
         Token::Number(number)
     } else {
@@ -267,8 +267,11 @@ fn broken_hardware_length(bytes: &[u8]) -> usize {
     let mut parts = 0;
     loop {
         let run = hex_run(&bytes[at..]);
-        let colons = bytes[at + run..].iter().take_while(|c| **c == b':').count();
-        if !(1..=2).contains(&run) || colons == 0 {
+        let colons = match run {
+            1 | 2 => bytes[at + run..].iter().take_while(|c| **c == b':').count(),
+            _ => 0,
+        };
+        if colons == 0 {
             return if parts >= 2 { at } else { 0 };
         }
         at += run + colons;

@@ -1,8 +1,8 @@
 //! Filters in tcpdump's language (pcap-filter(7)): an expression becomes a program of classic BPF, which the kernel runs
 //! while packets are captured, and [`Filter::matches`] when they are read from a file.
 //!
-//! The way of an expression: [`lexer`] (words), [`parser`] and [`arithmetic`] (what they say, [`ast`]), [`lower`] (what
-//! that means for a packet), [`graph`] and [`optimise`], [`emit`] (instructions), [`machine`] (which runs them here).
+//! The way of an expression: `lexer` (words), `parser` and `arithmetic` (what they say, `ast`), `lower` (what
+//! that means for a packet), `graph` and `optimise`, `emit` (instructions), `machine` (which runs them here).
 //! Whatever cannot be done is refused, with the offending word; nothing is approximated.
 //!
 //! # Equality with libpcap
@@ -27,7 +27,7 @@
 //!   code only.)
 //! - Parentheses may be nested 200 deep.
 //! - Names come from files and the caller (see [`Names`]), never from a name server.
-//! - Packets of types other than those of [`LinkType`](crate::LinkType)'s constants are not filtered at all.
+//! - Packets of types other than those of [`LinkType`]'s constants are not filtered at all.
 //!
 //! libpcap's optimiser, which tcpdump uses unless told not to, changes libpcap's own answers:
 //!

@@ -212,7 +212,7 @@ fn misplaced(program: &[Instruction]) -> bool {
     program.iter().any(|i| {
         let ancillary = i.k >= 0xffff_f000;
         let known = [4, 8, 44, 48].contains(&(i.k & 0xfff));
-        i.code & 0xe7 == 0x20 && ancillary && !known || i.code & 0xe7 == 0x40 && ancillary && known
+        ancillary && (i.code & 0xe7 == 0x20 && !known || i.code & 0xe7 == 0x40 && known)
     })
 }
 

@@ -85,7 +85,7 @@ impl Lowering<'_> {
 
     /// The address of `10.1.2.3`, or `10.1` with the bytes that are left out being 0, and how many bits were given.
     fn dotted(&self, text: &str) -> Result<(u32, u32), Error> {
-        let wrong = || self.error(format!("{text} is no IPv4 address"));
+        let wrong = || self.error(format!("{} is no IPv4 address", brief(text)));
         let mut address = 0;
         let mut bits = 0;
         for part in text.split('.') {
@@ -142,7 +142,9 @@ impl Lowering<'_> {
             Kind::Net => {
                 let number = self.options.names.network(name).unwrap_or(0);
                 if number == 0 {
-                    return Err(self.error(format!("unknown network {name:?}: not in /etc/networks")));
+                    return Err(
+                        self.error(format!("unknown network {:?}: not in /etc/networks", brief(name)))
+                    );
                 }
                 let (address, mask) = left_justified(number);
                 self.v4(qualifiers, address, mask)
@@ -153,7 +155,9 @@ impl Lowering<'_> {
                     return Err(self.no_hardware_addresses());
                 }
                 let Some(address) = self.options.names.hardware(name) else {
-                    return Err(self.error(format!("unknown hardware address {name:?}: not in /etc/ethers")));
+                    return Err(
+                        self.error(format!("unknown hardware address {:?}: not in /etc/ethers", brief(name)))
+                    );
                 };
                 self.ethernet_host(&address, qualifiers.direction)
             }
@@ -171,7 +175,8 @@ impl Lowering<'_> {
         };
         if addresses.is_empty() {
             return Err(self.error(format!(
-                "unknown host {name:?}: no container and no line of /etc/hosts has this name"
+                "unknown host {:?}: no container and no line of /etc/hosts has this name",
+                brief(name)
             )));
         }
         // A link without a field for the protocol carries nothing but IP: there are no ARP packets to look for.
@@ -197,7 +202,7 @@ impl Lowering<'_> {
         }
         if fragments.is_empty() {
             let family = if qualifiers.protocol == Some(Protocol::Ip) { "IPv4" } else { "IPv6" };
-            return Err(self.error(format!("host {name:?} has no {family} address")));
+            return Err(self.error(format!("host {:?} has no {family} address", brief(name))));
         }
         Ok(self.any(fragments))
     }
@@ -323,7 +328,7 @@ impl Lowering<'_> {
         });
         match (area, node) {
             (Some(area), Some(node)) => Ok((area << 10) & 0xfc00 | node & 0x3ff),
-            _ => Err(self.error(format!("{text} is no DECnet address"))),
+            _ => Err(self.error(format!("{} is no DECnet address", brief(text)))),
         }
     }
 

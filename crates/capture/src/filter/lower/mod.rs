@@ -14,7 +14,7 @@ mod protocol;
 mod value;
 
 use super::ast::{Chain, Id, Joint, Kind, Primitive, Qualifiers, Span, Term, TermKind};
-use super::error::Error;
+use super::error::{Error, brief};
 use super::graph::{Compare, Fragment, Graph, Step, Test};
 use super::instruction as bpf;
 use super::{Mode, Options};

@@ -69,7 +69,7 @@ impl Lowering<'_> {
             (asked, known) if asked == known => Ok(asked),
             (_, known) => {
                 let known = if known == Transport::Only(TCP) { "tcp" } else { "udp" };
-                Err(self.error(format!("{name:?} is a port of {known}")))
+                Err(self.error(format!("{:?} is a port of {known}", brief(name))))
             }
         }
     }
@@ -92,7 +92,7 @@ impl Lowering<'_> {
             (Some(tcp), Some(udp)) if tcp == udp => Ok((i64::from(tcp), Transport::Any)),
             (Some(tcp), _) => Ok((i64::from(tcp), Transport::Only(TCP))),
             (None, Some(udp)) => Ok((i64::from(udp), Transport::Only(UDP))),
-            (None, None) => Err(self.error(format!("unknown port {name:?}: not in /etc/services"))),
+            (None, None) => Err(self.error(format!("unknown port {:?}: not in /etc/services", brief(name)))),
         }
     }
 
@@ -101,8 +101,10 @@ impl Lowering<'_> {
             return Ok((first, last, Transport::Any));
         }
         let Some((first, last)) = name.split_once('-') else {
-            return Err(self
-                .error(format!("{name:?} is no range of ports: two ports with a hyphen between them are")));
+            return Err(self.error(format!(
+                "{:?} is no range of ports: two ports with a hyphen between them are",
+                brief(name)
+            )));
         };
         let (first, one) = self.named_port(first)?;
         let (last, other) = self.named_port(last)?;

@@ -172,7 +172,7 @@ impl Lowering<'_> {
         match qualifiers.protocol {
             None | Some(Protocol::Ip | Protocol::Ip6) => match self.options.names.protocol(name) {
                 Some(number) => Ok(u32::from(number)),
-                None => Err(self.error(format!("unknown protocol {name:?}: not in /etc/protocols"))),
+                None => Err(self.error(format!("unknown protocol {:?}: not in /etc/protocols", brief(name)))),
             },
             Some(Protocol::Link) => Ok(match name.as_str() {
                 "aarp" => link::ETHERTYPE_AARP,
@@ -191,15 +191,15 @@ impl Lowering<'_> {
                 "stp" => link::SAP_STP,
                 "ipx" => link::SAP_IPX,
                 "netbeui" => link::SAP_NETBEUI,
-                _ => return Err(self.error(format!("unknown Ethernet protocol {name:?}"))),
+                _ => return Err(self.error(format!("unknown Ethernet protocol {:?}", brief(name)))),
             }),
             Some(Protocol::Iso) => match name.as_str() {
                 "esis" => Ok(ESIS),
                 "isis" => Ok(ISIS),
                 "clnp" => Ok(CLNP),
-                _ => Err(self.error(format!("unknown OSI protocol {name:?}"))),
+                _ => Err(self.error(format!("unknown OSI protocol {:?}", brief(name)))),
             },
-            Some(_) => Err(self.error(format!("unknown protocol {name:?}"))),
+            Some(_) => Err(self.error(format!("unknown protocol {:?}", brief(name)))),
         }
     }
 }
