@@ -199,6 +199,16 @@ fn network_packets() -> Vec<(u16, Vec<u8>)> {
             Ip4 { protocol: 1, src: v4(127, 0, 0, 1), dst: v4(127, 0, 0, 1), options: &[], fragment: 0 }
                 .with(&[8, 0, 0, 0]),
         ),
+        (
+            IP,
+            Ip4 { protocol: 6, src: v4(10, 0, 0, 1), dst: v4(10, 0, 0, 2), options: &[], fragment: 0x1000 }
+                .with(&tcp(80, 443, 0x10)),
+        ),
+        (
+            IP,
+            Ip4 { protocol: 17, src: v4(10, 0, 0, 1), dst: v4(10, 0, 0, 2), options: &[], fragment: 0x0001 }
+                .with(&udp(53, 53, b"")),
+        ),
         (IP6, ip6(6, &tcp(40000, 80, 0x02))),
         (IP6, ip6(6, &tcp(443, 40000, 0x12))),
         (IP6, ip6(17, &udp(53, 5353, b"abc"))),

@@ -9,6 +9,7 @@ pub(crate) fn expression() -> impl Strategy<Value = String> {
         4 => prop::sample::select(&PROTOCOLS[..]).prop_map(str::to_owned),
         4 => relation(),
         3 => other(),
+        5 => field(),
     ];
     term.prop_recursive(5, 24, 4, |inner| {
         prop_oneof![
@@ -251,6 +252,19 @@ fn other() -> impl Strategy<Value = String> {
         )
             .prop_map(|(word, number)| format!("{word} {number}")),
     ]
+}
+
+/// Questions about few fields with few values, so that much of what is asked is known already.
+fn field() -> impl Strategy<Value = String> {
+    let field = prop_oneof![
+        (Just("ip[8]"), prop::sample::select(vec![0u32, 63, 64, 65, 255])),
+        (Just("ip[9]"), prop::sample::select(vec![1u32, 5, 6, 16, 17, 132])),
+        (Just("ip6[6]"), prop::sample::select(vec![6u32, 17, 44, 58])),
+        (Just("ether[12:2]"), prop::sample::select(vec![1500u32, 1501, 0x0800, 0x0806, 0x86dd])),
+        (Just("link[0]"), prop::sample::select(vec![0u32, 1, 2, 3, 0x45])),
+    ];
+    let relation = prop::sample::select(vec!["=", "!=", "<", ">", "<=", ">=", "& 64 !=", "& 1 ="]);
+    (field, relation).prop_map(|((field, value), relation)| format!("{field} {relation} {value}"))
 }
 
 /// What happens to a packet.
