@@ -1,7 +1,7 @@
 //! Filters in tcpdump's language (pcap-filter(7)): an expression becomes a program of classic BPF, which the kernel runs
 //! while packets are captured, and [`Filter::matches`] when they are read from a file.
 //!
-//! The way of an expression: `lexer` (words), `parser` and `arithmetic` (what they say, `ast`), `lower` (what
+//! The way of an expression: `lexer` (words), `parser`, `terms` and `arithmetic` (what they say, `ast`), `lower` (what
 //! that means for a packet), `graph` and `optimise`, `emit` (instructions), `machine` (which runs them here).
 //! Whatever cannot be done is refused, with the offending word; nothing is approximated.
 //!
@@ -50,6 +50,7 @@ mod machine;
 mod names;
 mod optimise;
 mod parser;
+mod terms;
 
 use std::fmt;
 
