@@ -47,7 +47,7 @@ else
 endif
 
 bench: release test-deps ## the speed compared with the usual tools, side by side
-	SNORKEL_BENCH_BINARY=$(CURDIR)/dist/snorkel $(CARGO) bench --locked --package snorkel --bench speed
+	SNORKEL_BENCH_BINARY=$(CURDIR)/dist/snorkel $(CARGO) bench --locked --package snorkel --bench speed --bench capture
 
 fmt: ## formats all sources
 	$(CARGO) fmt --all

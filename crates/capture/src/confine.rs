@@ -8,23 +8,25 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
+use crate::file::Rights;
+
 /// What is still to be possible.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Needs {
-    /// The directory in which files are still to be made, renamed and removed; nothing else can be opened.
-    pub directory: Option<PathBuf>,
-    /// Whether the files there are another's to make (root's in a user's home): then `CAP_DAC_OVERRIDE` and `CAP_CHOWN`
-    /// stay, and the directory's fence is what holds them.
-    pub override_owner: bool,
+    /// The directory in which files are still to be made and removed; nothing else can be opened.
+    pub directory: Option<OwnedFd>,
+    /// The capabilities that making them takes, where they are another's to make (root's in a user's home): these stay,
+    /// and the directory's fence is what holds them.
+    pub rights: Rights,
 }
 
 /// What has been put up.
@@ -83,11 +85,11 @@ fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Error {
 }
 
 fn drop_capabilities(needs: &Needs) -> Result<(), rustix::io::Errno> {
-    let keep = if needs.override_owner {
-        CapabilitySet::DAC_OVERRIDE | CapabilitySet::CHOWN
-    } else {
-        CapabilitySet::empty()
-    };
+    let Rights { dac_override, chown, fowner } = needs.rights;
+    let mut keep = CapabilitySet::empty();
+    keep.set(CapabilitySet::DAC_OVERRIDE, dac_override);
+    keep.set(CapabilitySet::CHOWN, chown);
+    keep.set(CapabilitySet::FOWNER, fowner);
     let held = rustix::thread::capabilities(None)?.permitted;
     let keep = keep & held;
     rustix::thread::set_capabilities(
@@ -108,8 +110,7 @@ fn fence_files(needs: &Needs) -> io::Result<Fence> {
             | AccessFs::MakeReg
             | AccessFs::RemoveFile
             | AccessFs::Truncate;
-        let place = PathFd::new(directory).map_err(io::Error::other)?;
-        ruleset = ruleset.add_rule(PathBeneath::new(place, here)).map_err(io::Error::other)?;
+        ruleset = ruleset.add_rule(PathBeneath::new(directory, here)).map_err(io::Error::other)?;
     }
     let status = ruleset.restrict_self().map_err(io::Error::other)?;
     Ok(match status.ruleset {
@@ -154,14 +155,15 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_dup,
     libc::SYS_vmsplice,
     libc::SYS_splice,
-    // Rings: their counters, and the packets that were waiting; descriptors of new ones from who may open them.
+    // Rings: their counters, and their end, which is to be bound to nothing; descriptors of new ones from who may open them.
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
     libc::SYS_recvmsg,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_sendmsg,
-    libc::SYS_shutdown,
+    libc::SYS_getsockname,
+    libc::SYS_bind,
     // Waiting.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
@@ -169,6 +171,7 @@ const CALLS: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_create1,
     libc::SYS_eventfd2,
@@ -245,7 +248,8 @@ mod tests {
         fs::write(there.path().join("secret"), "x").unwrap();
         fs::set_permissions(there.path().join("secret"), fs::Permissions::from_mode(0o666)).unwrap();
         let (inside, outside) = (here.path().join("a.pcapng"), there.path().to_owned());
-        let needs = Needs { directory: Some(here.path().to_owned()), override_owner: false };
+        let directory = fs::File::open(here.path()).unwrap().into();
+        let needs = Needs { directory: Some(directory), ..Needs::default() };
         let (confined, made, removed, read, written) = confined(needs, move |confined| {
             let made = fs::write(&inside, "packets").and_then(|()| fs::read_to_string(&inside));
             let removed = fs::remove_file(&inside);

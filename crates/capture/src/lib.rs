@@ -5,6 +5,8 @@ pub mod confine;
 pub mod dissect;
 pub mod file;
 pub mod filter;
+pub mod flows;
+pub mod names;
 pub mod packet;
 pub mod pair;
 pub mod recorder;

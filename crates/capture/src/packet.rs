@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// When a packet was seen: nanoseconds since 1970-01-01 00:00 UTC, as far as the year 2554.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub u64);
@@ -28,7 +30,7 @@ pub enum Direction {
 }
 
 /// What a packet's first byte belongs to: a `LINKTYPE_` value of <https://www.tcpdump.org/linktypes.html>.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LinkType(pub u16);
 
 impl LinkType {
@@ -71,7 +73,7 @@ impl fmt::Display for LinkType {
 }
 
 /// Where packets were seen: one link of one target, or an interface that a file describes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// `web/eth0`; in a file of another tool whatever that called it, perhaps nothing.
     pub name: String,

@@ -77,6 +77,7 @@ pub struct Pairs {
 
 #[derive(Debug)]
 struct Pair {
+    ends: (usize, usize),
     since: Timestamp,
     ways: [Road; 2],
 }
@@ -112,7 +113,7 @@ impl Pairs {
     /// The two interfaces are two ends of one link. Both are watched from `since` on; what came before is not judged.
     pub fn add(&mut self, container: usize, host: usize, since: Timestamp) {
         let pair = self.pairs.len();
-        self.pairs.push(Pair { since, ways: [Road::default(), Road::default()] });
+        self.pairs.push(Pair { ends: (container, host), since, ways: [Road::default(), Road::default()] });
         self.by_interface.insert(container, (pair, true));
         self.by_interface.insert(host, (pair, false));
     }
@@ -143,10 +144,11 @@ impl Pairs {
         }
     }
 
-    /// What became of the packets of each pair, in the order in which the pairs were added: from the container, then to
-    /// it. `end` is when the first of the two ends was closed.
-    pub fn finish(self, end: Timestamp) -> Vec<[Tally; 2]> {
-        self.pairs.into_iter().map(|pair| pair.ways.map(|road| road.finish(end))).collect()
+    /// What became of the packets of each pair (the container's interface, the host's): of those from the container, then
+    /// of those to it. `end` is when the first of the two ends was closed.
+    pub fn finish(self, end: Timestamp) -> Vec<(usize, usize, [Tally; 2])> {
+        let tally = |pair: Pair| (pair.ends.0, pair.ends.1, pair.ways.map(|road| road.finish(end)));
+        self.pairs.into_iter().map(tally).collect()
     }
 }
 
@@ -320,7 +322,7 @@ mod tests {
         assert_eq!(pairs.see(&at(2, HOST, Direction::Outbound, &answer)), Sighting::First);
         assert_eq!(pairs.see(&at(2, CONTAINER, Direction::Inbound, &answer)), Sighting::Same);
         let same = Tally { same: 1, ..Tally::default() };
-        assert_eq!(pairs.finish(Timestamp(9_000_000_000)), [[same.clone(), same]]);
+        assert_eq!(pairs.finish(Timestamp(9_000_000_000)), [(CONTAINER, HOST, [same.clone(), same])]);
     }
 
     #[test]
@@ -331,7 +333,7 @@ mod tests {
         let Sighting::Rewritten(changes) = sighting else { panic!("{sighting:?}") };
         let words: Vec<String> = changes.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["source address 10.0.0.1 → 10.0.0.7", "source port 999 → 4000"]);
-        let [[out, _]] = pairs.finish(Timestamp(1)).try_into().unwrap();
+        let [(_, _, [out, _])] = pairs.finish(Timestamp(1)).try_into().unwrap();
         assert_eq!(out.changes, [(Field::SourceAddress, 1), (Field::SourcePort, 1)]);
     }
 
@@ -341,7 +343,7 @@ mod tests {
         let (lost, late) = (udp(1, [10, 0, 0, 1], 999, b"lost"), udp(2, [10, 0, 0, 1], 999, b"late"));
         pairs.see(&at(1, CONTAINER, Direction::Outbound, &lost));
         pairs.see(&at(5000, CONTAINER, Direction::Outbound, &late));
-        let [[out, _]] = pairs.finish(Timestamp(5_000_000_001)).try_into().unwrap();
+        let [(_, _, [out, _])] = pairs.finish(Timestamp(5_000_000_001)).try_into().unwrap();
         assert_eq!((out.vanished, out.undecided), (1, 1));
         assert_eq!(out.samples, [(Timestamp(1_000_000), lost)]);
     }
@@ -371,7 +373,7 @@ mod tests {
                     prop_assert_eq!(pairs.see(&at(time as u64 * 400 + 1, HOST, Direction::Inbound, &frame)), Sighting::Same);
                 }
             }
-            let [[out, back]] = pairs.finish(Timestamp(u64::MAX / 2)).try_into().unwrap();
+            let [(_, _, [out, back])] = pairs.finish(Timestamp(u64::MAX / 2)).try_into().unwrap();
             prop_assert_eq!((out.same, out.vanished), (arrived, sent.len() as u64 - arrived));
             prop_assert_eq!((out.undecided, back), (0, Tally::default()));
         }

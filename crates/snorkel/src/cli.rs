@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use snorkel_engines::{Engine, Query};
 
-use crate::commands::{complete, completions, doctor, exec, lab, ls, man, which};
+use crate::commands::{capture, complete, completions, doctor, exec, lab, ls, man, read, which};
 use crate::failure::{Failure, Outcome};
 use crate::render::style::{Style, When};
 
@@ -95,6 +95,8 @@ enum Command {
     Ls(ls::Ls),
     Which(which::Which),
     Exec(exec::Exec),
+    Capture(Box<capture::Capture>),
+    Read(read::Read),
     Doctor(doctor::Doctor),
     Lab(lab::Lab),
     Completions(completions::Completions),
@@ -141,6 +143,8 @@ impl Cli {
             Command::Ls(command) => command.run(globals),
             Command::Which(command) => command.run(globals),
             Command::Exec(command) => command.run(globals),
+            Command::Capture(command) => command.run(globals),
+            Command::Read(command) => command.run(globals),
             Command::Doctor(command) => command.run(globals),
             Command::Lab(command) => command.run(globals),
             Command::Completions(command) => command.run(),
@@ -169,7 +173,7 @@ fn run_target(words: Vec<OsString>, globals: &Globals) -> Outcome {
 /// The command that was probably meant by a word that is none.
 fn near_command(word: &OsStr) -> Option<&'static str> {
     let word = word.to_str()?;
-    ["ls", "which", "exec", "doctor", "lab", "completions", "man", "help"]
+    ["ls", "which", "exec", "capture", "read", "doctor", "lab", "completions", "man", "help"]
         .into_iter()
         .find(|command| strsim::damerau_levenshtein(command, word) == 1)
 }
@@ -215,6 +219,27 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a time between 1ms and 24h is needed".to_owned())
 }
 
+/// A number of bytes as people write it: `64MiB`, `100MB`, `512K` (1024 each), `4096`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        other => return Err(format!("no unit of size '{other}'; there are KiB, MiB, GiB, kB, MB, GB")),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a number"))?;
+    // Beyond 2^53 a float has no single bytes left, and no machine that much memory.
+    Some(number * unit as f64)
+        .filter(|bytes| (1.0..9e15).contains(bytes))
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| "a size of at least one byte is needed".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +257,16 @@ mod tests {
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
         for wrong in ["", "s", "0s", "-1s", "1e30h", "2d", "NaN", "ä"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("100MB"), Ok(100_000_000));
+        assert_eq!(size("1.5K"), Ok(1536));
+        assert_eq!(size("4096"), Ok(4096));
+        for wrong in ["", "MB", "0", "-1K", "10m", "1e300GB", "NaN", "1 GB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 }

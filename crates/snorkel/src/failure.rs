@@ -1,6 +1,7 @@
 //! How a command ends that could not do what it was asked: one line, the chain of causes, what to do next.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 #[derive(Debug)]
 pub(crate) struct Failure {
     error: Box<dyn Error>,
+    picture: Option<String>,
     hint: Option<String>,
     code: u8,
 }
@@ -24,12 +26,23 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with a message of its own.
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure { error: message.into().into(), hint: None, code: 1 }
+        Failure { error: message.into().into(), picture: None, hint: None, code: 1 }
     }
 
     /// What the user can do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// What it says can be done about it.
+    pub(crate) fn hint_text(&self) -> Option<String> {
+        self.hint.clone().or_else(|| hint_of(self.error.as_ref()))
+    }
+
+    /// Lines that show where the mistake is, printed below the message.
+    pub(crate) fn picture(mut self, picture: impl Into<String>) -> Failure {
+        self.picture = Some(picture.into());
         self
     }
 
@@ -52,6 +65,9 @@ impl Failure {
         let located = chain(self.error.as_ref()).find_map(|e| e.downcast_ref::<snorkel_topology::Error>());
         warn_engines(located.map_or(&[], |error| error.warnings()));
         let mut lines = format!("snorkel: {}\n", printable(&self.error.to_string()));
+        for line in self.picture.iter().flat_map(|picture| picture.lines()) {
+            lines.push_str(&format!("{}\n", printable(line)));
+        }
         let mut shown = self.error.to_string();
         let mut cause = self.error.source();
         while let Some(inner) = cause {
@@ -63,8 +79,7 @@ impl Failure {
             shown = text;
             cause = inner.source();
         }
-        let hint = self.hint.or_else(|| hint_of(self.error.as_ref()));
-        if let Some(hint) = hint {
+        if let Some(hint) = self.hint_text() {
             lines.push_str(&format!("  try: {}\n", printable(&hint)));
         }
         // With stderr gone there is nobody to tell.
@@ -73,9 +88,16 @@ impl Failure {
     }
 }
 
+/// The message alone, without causes and hint.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
 impl<E: Into<Box<dyn Error>>> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure { error: error.into(), hint: None, code: 1 }
+        Failure { error: error.into(), picture: None, hint: None, code: 1 }
     }
 }
 

@@ -1,13 +1,16 @@
 //! One file a command: its arguments, the plan made of them, the run.
 
+pub(crate) mod capture;
 pub(crate) mod complete;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod each;
 pub(crate) mod exec;
 pub(crate) mod lab;
+pub(crate) mod look;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod read;
 pub(crate) mod tour;
 pub(crate) mod watch;
 pub(crate) mod which;

@@ -1,8 +1,9 @@
 //! `snorkel lab tour`: the whole job once, on a lab; each step is the very command that it prints.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use snorkel_engines::{Endpoints, Engine, Query};
 use snorkel_netns::NetnsId;
@@ -46,6 +47,7 @@ pub(crate) fn run(globals: &Globals) -> Outcome {
     if result.is_err() {
         // What is wrong is the step's error; the lab may be up or not.
         let _ = snorkel_lab::down("lab");
+        let _ = std::fs::remove_file(tour.file());
     }
     let made = result?;
     let left = left_behind(&before, &made, &Host::now()?);
@@ -85,13 +87,20 @@ impl Tour {
         }
         self.say("Names resolve as in the container. The host has never heard of `web`:")?;
         self.step(&["exec", "lab:client", "--", "getent", "hosts", "web"])?;
-        self.say("So its neighbours answer by name:")?;
+        self.say("So its neighbours answer by name. Meanwhile web's packets are captured, from outside:")?;
+        let capture = self.background(&["capture", "lab:web", "-w", &self.file(), "--", "port 80"])?;
         if on_path("curl") {
             self.step(&["exec", "lab:client", "--", "curl", "-sS", "http://web/"])?;
         } else {
             let talk = "exec 3<>/dev/tcp/web/80; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
             self.step(&["exec", "lab:client", "--", "bash", "-c", talk])?;
         }
+        self.interrupt(capture)?;
+        self.say("Read back: the conversation, and the request byte for byte:")?;
+        self.step(&["read", &self.file()])?;
+        self.step(&["read", &self.file(), "-X", "-c", "1", "--", "dst port 80 and greater 110"])?;
+        print(&format!("{} rm {}\n", self.style.paint(Tone::Faint, "$"), self.file()))?;
+        std::fs::remove_file(self.file())?;
         self.say("What would be done, step by step, and the line it replaces:")?;
         self.step(&["exec", "--dry-run", "lab:db", "--", "ss", "-tln"])?;
         self.say("And away with it:")?;
@@ -104,10 +113,56 @@ impl Tour {
         Ok(print(&format!("\n{}\n", self.style.paint(Tone::Heading, text)))?)
     }
 
+    /// Where the tour's capture goes.
+    fn file(&self) -> String {
+        let name = format!("snorkel-tour-{}.pcapng", std::process::id());
+        std::env::temp_dir().join(name).display().to_string()
+    }
+
+    /// Prints the command with an `&` behind it, and runs it; comes back when it captures.
+    fn background(&self, words: &[&str]) -> Result<Child, Failure> {
+        let line = self.line(words);
+        print(&format!("{} {line} &\n", self.style.paint(Tone::Faint, "$")))?;
+        let mut child = Command::new(std::env::current_exe()?).args(words).stderr(Stdio::piped()).spawn()?;
+        let mut said =
+            BufReader::new(child.stderr.take().ok_or_else(|| Failure::new("stderr was asked for"))?);
+        let mut line = String::new();
+        while !line.contains("capturing on") {
+            line.clear();
+            if said.read_line(&mut line)? == 0 {
+                return Err(Failure::new(format!("`{}` failed ({})", self.line(words), child.wait()?)));
+            }
+            print(&line)?;
+        }
+        child.stderr = Some(said.into_inner());
+        Ok(child)
+    }
+
+    /// What Ctrl-C does to a command in the background, and the account that it gives then.
+    fn interrupt(&self, mut child: Child) -> Result<(), Failure> {
+        print(&format!("{} kill -INT %1\n", self.style.paint(Tone::Faint, "$")))?;
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+        let mut said = String::new();
+        if let Some(stderr) = &mut child.stderr {
+            stderr.read_to_string(&mut said)?;
+        }
+        print(&said)?;
+        let status = child.wait()?;
+        if !status.success() {
+            return Err(Failure::new(format!("the capture failed ({status})")));
+        }
+        Ok(())
+    }
+
+    fn line(&self, words: &[&str]) -> String {
+        let line: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+        format!("{} {}", self.program, line.join(" "))
+    }
+
     /// Prints the command and runs it.
     fn step(&self, words: &[&str]) -> Result<(), Failure> {
-        let line: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
-        let line = format!("{} {}", self.program, line.join(" "));
+        let line = self.line(words);
         print(&format!("{} {line}\n", self.style.paint(Tone::Faint, "$")))?;
         let status = Command::new(std::env::current_exe()?).args(words).status()?;
         if !status.success() {

@@ -6,7 +6,7 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -30,16 +30,7 @@ pub(crate) fn run(
     mut surveyor: Surveyor,
     show: impl Fn(Snapshot, bool) -> Result<String, Failure>,
 ) -> Outcome {
-    let (changed, changes) = mpsc::channel();
-    let from_engines = changed.clone();
-    // The receiver lives as long as this function: a message that cannot be delivered is one that nobody needs.
-    let _watch = snorkel_engines::watch(query, move |_| {
-        let _ = from_engines.send(());
-    });
-    follow_links(&Netns::current()?, false, changed.clone())?;
-    if let Some(vantage) = surveyor.vantage() {
-        follow_links(vantage, true, changed)?;
-    }
+    let changes = Changes::follow(query, &surveyor)?;
     let terminal = std::io::stdout().is_terminal();
     let mut last = String::new();
     loop {
@@ -48,17 +39,48 @@ pub(crate) fn run(
             print(&picture)?;
             last = picture;
         }
-        if changes.recv().is_err() {
+        if !changes.wait() {
             return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// What happens to engines and links, from the moment it is followed.
+pub(crate) struct Changes {
+    changes: Receiver<()>,
+    _engines: snorkel_engines::Watch,
+}
+
+impl Changes {
+    /// Follows everything that a surveyor's snapshots show.
+    pub(crate) fn follow(query: &Query, surveyor: &Surveyor) -> Result<Changes, Failure> {
+        let (changed, changes) = mpsc::channel();
+        let from_engines = changed.clone();
+        // The receiver lives as long as the watch: a message that cannot be delivered is one that nobody needs.
+        let engines = snorkel_engines::watch(query, move |_| {
+            let _ = from_engines.send(());
+        });
+        follow_links(&Netns::current()?, false, changed.clone())?;
+        if let Some(vantage) = surveyor.vantage() {
+            follow_links(vantage, true, changed)?;
+        }
+        Ok(Changes { changes, _engines: engines })
+    }
+
+    /// Waits for a change, and for the end of the burst that it comes in. `false`: nobody tells of changes any more.
+    pub(crate) fn wait(&self) -> bool {
+        if self.changes.recv().is_err() {
+            return false;
         }
         let deadline = std::time::Instant::now() + PATIENCE;
         while std::time::Instant::now() < deadline {
-            match changes.recv_timeout(QUIET) {
+            match self.changes.recv_timeout(QUIET) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => return Ok(ExitCode::SUCCESS),
+                Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
+        true
     }
 }
 

@@ -39,7 +39,6 @@ pub(crate) enum Tone {
 
 impl Style {
     /// Plain text.
-    #[cfg(test)]
     pub(crate) const PLAIN: Style = Style { coloured: false };
 
     /// For stdout.

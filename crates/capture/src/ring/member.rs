@@ -1,0 +1,145 @@
+//! One ring of a session: which of its blocks are the reader's, and how far it is behind.
+
+use std::collections::VecDeque;
+
+use super::mapping::Closed;
+use super::ring::Ring;
+use super::session::RingId;
+use super::{Ledger, Result};
+use crate::Packet;
+
+/// A time stamp may have been taken so long before the packet reached the ring: where another socket of the machine has
+/// time stamps on, they are taken before the packet waits for its processor (net/core/dev.c, `netif_rx`).
+pub(super) const SLACK: u64 = 1_000_000;
+
+/// One ring and what has been seen of it.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) ring: Ring,
+    /// The oldest block that was not given back.
+    base: usize,
+    /// The first that is not wholly handed out; `base..open` are lent in the current batch.
+    open: usize,
+    /// Blocks that the kernel has handed over, `open..open + closed.len()`.
+    pub(super) closed: VecDeque<Closed>,
+    /// The packets of block `open`, if some of them were handed out already.
+    parsed: Vec<Packet<'static>>,
+    at: usize,
+    /// No packet in blocks that were not handed over yet is older.
+    pub(super) bound: u64,
+    /// When it was seen to be down: packets of before may still come.
+    pub(super) down: Option<u64>,
+    /// Told to stop, or its link is gone: it goes when the last packet has been handed out.
+    pub(super) stopping: bool,
+}
+
+impl Member {
+    /// Whether its link was set down, and may come back.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.is_some() && !self.stopping
+    }
+
+    pub(super) fn new(ring: Ring) -> Member {
+        Member {
+            ring,
+            base: 0,
+            open: 0,
+            closed: VecDeque::new(),
+            parsed: Vec::new(),
+            at: 0,
+            bound: 0,
+            down: None,
+            stopping: false,
+        }
+    }
+
+    /// Looks which blocks the kernel has handed over.
+    pub(super) fn scan(&mut self) {
+        loop {
+            let number = self.open + self.closed.len();
+            // Beyond that are blocks that were not given back yet.
+            if number >= self.base + self.ring.blocks() {
+                return;
+            }
+            let Some(closed) = self.ring.closed(number) else { return };
+            self.bound = self.bound.max(closed.last);
+            self.closed.push_back(closed);
+        }
+    }
+
+    /// Looks whether there is really nothing that others would have to wait for; `now`: a clock read before.
+    pub(super) fn look(&mut self, now: u64) {
+        if self.ring.still_empty(self.open + self.closed.len()) {
+            self.bound = self.bound.max(now.saturating_sub(SLACK));
+        } else {
+            self.scan();
+        }
+    }
+
+    /// Whether it will soon be full.
+    pub(super) fn pressed(&self) -> bool {
+        let (waiting, blocks) = (self.closed.len(), self.ring.blocks());
+        waiting * 2 > blocks || waiting + 1 >= blocks
+    }
+
+    /// Hands out what is not newer of the first block; whether that was all of it.
+    pub(super) fn hand_out_block(
+        &mut self,
+        id: RingId,
+        newest: u64,
+        into: &mut Vec<Packet<'static>>,
+    ) -> bool {
+        let Some(closed) = self.closed.front().copied() else { return false };
+        if self.parsed.is_empty() {
+            if self.ring.first_time(self.open, closed).is_some_and(|first| first > newest) {
+                return false;
+            }
+            if closed.last <= newest {
+                // SAFETY: the block is given back when the batch is, before the next one is made.
+                unsafe { self.ring.read(self.open, closed, id, into) };
+                self.closed.pop_front();
+                self.open += 1;
+                return true;
+            }
+            // SAFETY: the block is given back after the last of these packets has been handed out, with that batch.
+            unsafe { self.ring.read(self.open, closed, id, &mut self.parsed) };
+            self.at = 0;
+        }
+        let rest = &self.parsed[self.at..];
+        let count = rest.partition_point(|packet| packet.time.0 <= newest);
+        into.extend_from_slice(&rest[..count]);
+        self.at += count;
+        if self.at < self.parsed.len() {
+            return false;
+        }
+        self.parsed.clear();
+        self.closed.pop_front();
+        self.open += 1;
+        true
+    }
+
+    pub(super) fn give_back(&mut self) {
+        while self.base < self.open {
+            self.ring.release(self.base);
+            self.base += 1;
+        }
+    }
+
+    pub(super) fn stop(&mut self) -> Result<()> {
+        self.stopping = true;
+        self.ring.stop()
+    }
+
+    pub(super) fn drained(&self) -> bool {
+        self.stopping && self.closed.is_empty() && self.ring.still_empty(self.open)
+    }
+
+    /// The ring's account, without the packets that were read but not handed out.
+    pub(super) fn ledger(&mut self) -> Result<Ledger> {
+        let mut ledger = self.ring.ledger()?;
+        let kept = &self.parsed[self.at.min(self.parsed.len())..];
+        ledger.delivered -= kept.len() as u64;
+        ledger.bytes -= kept.iter().map(|packet| packet.data.len() as u64).sum::<u64>();
+        Ok(ledger)
+    }
+}

@@ -1,0 +1,458 @@
+//! `make bench`, second part: capturing and reading, beside tcpdump, dumpcap and tshark in one run.
+//!
+//! The tools take turns (A B C, A B C, …) on the same link of the same lab, and the median of each counts. Processor time
+//! is that of the whole tool, from its start to its end, as the kernel tells when it is reaped (wait4(2)). What is written
+//! to a tmpfs goes into pages that were used before: a new machine's first touch of memory costs more than a capture.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot run says why and ends")]
+
+mod flood;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use snorkel_lab::{LabSpec, Scoped};
+
+/// Rounds of each comparison.
+const ROUNDS: usize = 3;
+/// How long each stream lasts.
+const SECONDS: u64 = 3;
+/// How long small packets are sent: long enough for the start not to count, in which the rings' memory is made ready.
+const FLOOD: u64 = 10;
+/// Links for the comparison of one and many.
+const MANY: usize = 50;
+
+fn main() {
+    let words: Vec<String> = std::env::args().collect();
+    if let Some("--flood") = words.get(1).map(String::as_str) {
+        let lasting = Duration::from_secs(words[3].parse().unwrap());
+        println!("{}", flood::flood(&words[2], lasting).expect("packets can be sent here"));
+        return;
+    }
+    // cargo leaves a long LD_LIBRARY_PATH, in which every dynamic program would search for its libraries.
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::remove_var("LD_LIBRARY_PATH") };
+    let folder = Folder::new();
+    folder.touch(6 << 30);
+    streams(&folder);
+    small(&folder);
+    many(&folder);
+    reading(&folder);
+}
+
+/// The release binary under test: the static one of `make release`, if it is there.
+fn snorkel() -> String {
+    std::env::var("SNORKEL_BENCH_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_snorkel").to_owned())
+}
+
+/// A folder in memory.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir_in("/dev/shm").expect("/dev/shm is a tmpfs"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Has the machine give so much memory, and gives it back to the kernel.
+    fn touch(&self, bytes: usize) {
+        let mut file = File::create(self.file("touched")).unwrap();
+        let zeroes = vec![0; 1 << 20];
+        (0..bytes >> 20).for_each(|_| file.write_all(&zeroes).expect("there is memory for it"));
+        fs::remove_file(self.file("touched")).unwrap();
+    }
+}
+
+/// How a tool is called, and how it says what was lost.
+#[derive(Clone, Copy)]
+struct Tool {
+    name: &'static str,
+    words: &'static [&'static str],
+    /// What it says on stderr once it captures.
+    ready: &'static str,
+    /// Received and dropped, from what it says in the end.
+    account: fn(&str) -> (u64, u64),
+}
+
+const SNORKEL: Tool =
+    Tool { name: "snorkel capture", words: &[], ready: "capturing on", account: snorkels_account };
+// Root's tcpdump would give the file, or the device, to another user.
+const TCPDUMP: Tool = Tool {
+    name: "tcpdump",
+    words: &["tcpdump", "-Z", "root", "-s", "0", "-i", "eth0", "-w"],
+    ready: "listening on",
+    account: tcpdumps_account,
+};
+const TCPDUMP_64: Tool = Tool {
+    name: "tcpdump -B 65536",
+    words: &["tcpdump", "-Z", "root", "-B", "65536", "-s", "0", "-i", "eth0", "-w"],
+    ..TCPDUMP
+};
+const DUMPCAP: Tool = Tool {
+    name: "dumpcap",
+    words: &["dumpcap", "-i", "eth0", "-w"],
+    ready: "Capturing on",
+    account: dumpcaps_account,
+};
+const DUMPCAP_64: Tool =
+    Tool { name: "dumpcap -B 64", words: &["dumpcap", "-B", "64", "-i", "eth0", "-w"], ..DUMPCAP };
+
+/// What a tool did.
+struct Done {
+    received: u64,
+    dropped: u64,
+    /// Processor time.
+    cpu: Duration,
+    /// Most memory that it had at once, in bytes.
+    memory: u64,
+}
+
+impl Done {
+    fn loss(&self) -> f64 {
+        100.0 * self.dropped as f64 / (self.received.max(1)) as f64
+    }
+}
+
+/// A tool that captures.
+struct Running {
+    child: Child,
+    said: JoinHandle<String>,
+    tool: Tool,
+}
+
+impl Running {
+    /// Starts it on a lab's first node, and waits until it captures.
+    fn start(tool: Tool, target: &str, output: &str) -> Running {
+        let mut command = Command::new(snorkel());
+        if tool.words.is_empty() {
+            command.args(["capture", target, "-w", output]);
+        } else {
+            // By exec, so that what is reaped is the tool itself.
+            command.args(["exec", target, "--"]).args(tool.words).arg(output);
+        }
+        let mut child =
+            command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the tool is there");
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        let mut before = String::new();
+        while !line.contains(tool.ready) {
+            line.clear();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "{} ended: {before}", tool.name);
+            before.push_str(&line);
+        }
+        let rest = move |mut stderr: BufReader<ChildStderr>| {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).unwrap();
+            said
+        };
+        Running { child, said: std::thread::spawn(move || rest(stderr)), tool }
+    }
+
+    /// Has it end, as Ctrl-C does.
+    fn end(self) -> Done {
+        let pid = libc::pid_t::try_from(self.child.id()).unwrap();
+        // SAFETY: the child was not reaped, so the PID is its own.
+        unsafe { libc::kill(pid, libc::SIGINT) };
+        let (cpu, memory) = reap(&self.child);
+        let said = self.said.join().unwrap();
+        let (received, dropped) = (self.tool.account)(&said);
+        Done { received, dropped, cpu, memory }
+    }
+}
+
+/// Waits for a child's end: its processor time and its most memory in bytes.
+fn reap(child: &Child) -> (Duration, u64) {
+    // SAFETY: plain numbers, for which zeroes are a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: the kernel writes one rusage; the child was not reaped by anybody else.
+    let reaped = unsafe { libc::wait4(pid, std::ptr::null_mut(), 0, &raw mut usage) };
+    assert_eq!(reaped, pid, "the tool could not be waited for");
+    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    (time(usage.ru_utime) + time(usage.ru_stime), usage.ru_maxrss as u64 * 1024)
+}
+
+/// The numbers of a line that holds this word.
+fn numbers(said: &str, word: &str) -> Vec<u64> {
+    let line =
+        said.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("no '{word}' in: {said}"));
+    line.replace(',', "")
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
+fn snorkels_account(said: &str) -> (u64, u64) {
+    // The table: LINK MATCHED LOST …; the links' names end in digits.
+    let mut rows = said.lines().skip_while(|line| !line.starts_with("LINK")).skip(1);
+    let mut sum = (0, 0);
+    while let Some([_, matched, lost, ..]) =
+        rows.next().map(|line| line.split_whitespace().collect::<Vec<_>>()).as_deref()
+        && let (Ok(matched), Ok(lost)) =
+            (matched.replace(',', "").parse::<u64>(), lost.replace(',', "").parse::<u64>())
+    {
+        sum = (sum.0 + matched, sum.1 + lost);
+    }
+    assert!(sum.0 > 0, "no packets: {said}");
+    sum
+}
+
+fn tcpdumps_account(said: &str) -> (u64, u64) {
+    (numbers(said, "received by filter")[0], numbers(said, "dropped by kernel")[0])
+}
+
+fn dumpcaps_account(said: &str) -> (u64, u64) {
+    // Packets received/dropped on interface 'eth0': 123/4 (…)
+    let numbers = numbers(said.rsplit("': ").next().unwrap(), "/");
+    (numbers[0] + numbers[1], numbers[1])
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn lab(name: &str, nodes: usize) -> Scoped {
+    let spec = LabSpec { holder_exe: Some(snorkel().into()), ..LabSpec::idle(nodes).named(name) };
+    Scoped::up(spec).expect("a lab can be made; this needs root")
+}
+
+fn node(lab: &Scoped, number: usize) -> String {
+    format!("lab:{}/{}", lab.name, lab.nodes[number].name)
+}
+
+/// One TCP stream between two containers.
+fn streams(folder: &Folder) {
+    let lab = lab("stream", 2);
+    let (from, to) = (node(&lab, 0), node(&lab, 1));
+    let address = lab.nodes[1].addresses[0].to_string();
+    let inside = |target: &str, words: &[&str]| {
+        let mut command = Command::new(snorkel());
+        command.args(["exec", target, "--"]).args(words).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut server = inside(&to, &["iperf3", "-s"]).spawn().unwrap();
+    let stream = || {
+        let seconds = SECONDS.to_string();
+        // The server needs a moment after it started: the client is refused until then.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !inside(&from, &["iperf3", "-c", &address, "-t", &seconds]).status().unwrap().success() {
+            assert!(Instant::now() < deadline, "iperf3 does not get through");
+        }
+    };
+    stream();
+    for (where_to, tools) in [
+        ("a tmpfs", &[SNORKEL, TCPDUMP, DUMPCAP, TCPDUMP_64, DUMPCAP_64][..]),
+        ("/dev/null", &[SNORKEL, TCPDUMP, DUMPCAP][..]),
+    ] {
+        println!(
+            "\none TCP stream of {SECONDS} s between two containers, whole packets, to {where_to} (median of {ROUNDS})"
+        );
+        let mut results: Vec<Vec<(f64, f64)>> = vec![Vec::new(); tools.len()];
+        for _ in 0..ROUNDS {
+            for (tool, results) in tools.iter().zip(&mut results) {
+                let file = folder.file("stream");
+                let path = if where_to == "/dev/null" { Path::new(where_to) } else { &file };
+                let running = Running::start(*tool, &from, path.to_str().unwrap());
+                stream();
+                let done = running.end();
+                let captured = done.received - done.dropped;
+                // Of a device nobody knows the size: the packets of this stream are alike.
+                let bytes = fs::metadata(&file).map_or(0, |about| about.len());
+                let per = if bytes > 0 { bytes as f64 / 1e9 } else { captured as f64 / 1e6 };
+                results.push((done.loss(), done.cpu.as_secs_f64() / per));
+                let _ = fs::remove_file(&file);
+            }
+        }
+        let unit = if where_to == "/dev/null" {
+            "s of CPU for a million packets"
+        } else {
+            "s of CPU for a GB captured"
+        };
+        table(
+            tools,
+            results,
+            unit,
+            "lost: at most 1 % where tcpdump loses more than 30 %; CPU below tcpdump's",
+        );
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+fn table(tools: &[Tool], results: Vec<Vec<(f64, f64)>>, unit: &str, wanted: &str) {
+    let medians: Vec<(f64, f64)> = results
+        .into_iter()
+        .map(|all| (median(all.iter().map(|r| r.0).collect()), median(all.iter().map(|r| r.1).collect())))
+        .collect();
+    for (tool, (loss, cpu)) in tools.iter().zip(&medians) {
+        let ratio = cpu / medians[0].1;
+        println!("  {:<22} lost {loss:>6.2} %   {cpu:>7.3} {unit}  ({ratio:.2} x snorkel)", tool.name);
+    }
+    println!("  (wanted: {wanted})");
+}
+
+/// Packets of 64 bytes, as fast as one processor sends them.
+fn small(folder: &Folder) {
+    let lab = lab("small", 2);
+    let from = node(&lab, 0);
+    let tools = [SNORKEL, TCPDUMP, DUMPCAP];
+    println!(
+        "\npackets of 64 bytes for {FLOOD} s, as fast as one processor sends, to a tmpfs (median of {ROUNDS})"
+    );
+    let mut results: Vec<Vec<(f64, f64)>> = vec![Vec::new(); tools.len()];
+    for _ in 0..ROUNDS {
+        for (tool, results) in tools.iter().zip(&mut results) {
+            let file = folder.file("small");
+            let running = Running::start(*tool, &from, file.to_str().unwrap());
+            flood(&from);
+            let done = running.end();
+            results.push((done.loss(), done.cpu.as_secs_f64() * 1e6 / (done.received - done.dropped) as f64));
+            fs::remove_file(&file).unwrap();
+        }
+    }
+    table(&tools, results, "s of CPU for a million packets", "no loss; CPU below tcpdump's");
+}
+
+fn flood(from: &str) {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(snorkel());
+    command.args(["exec", from, "--"]).arg(program).args(["--flood", "eth0", &FLOOD.to_string()]);
+    assert!(command.stdout(Stdio::null()).status().unwrap().success());
+}
+
+/// One link, and fifty: packets cost, links do not.
+fn many(folder: &Folder) {
+    let lab = lab("many", MANY);
+    let from = node(&lab, 0);
+    println!(
+        "\none process, the same flood on one link, captured alone and beside {} others that are silent",
+        MANY - 1
+    );
+    for (what, target) in [("1 link", from.clone()), ("50 links", format!("lab:{}/n*", lab.name))] {
+        let file = folder.file("many");
+        let running = Running::start(SNORKEL, &target, file.to_str().unwrap());
+        flood(&from);
+        let done = running.end();
+        println!(
+            "  {what:<22} lost {:>6.2} %   {:>7.3} s of CPU for a million packets   {:.1} MB of memory at most",
+            done.loss(),
+            done.cpu.as_secs_f64() * 1e6 / (done.received - done.dropped) as f64,
+            done.memory as f64 / 1e6
+        );
+        fs::remove_file(&file).unwrap();
+    }
+    println!(
+        "  (wanted: CPU grows with packets; memory within the 64 MiB of the rings and what the program takes)"
+    );
+}
+
+/// Lines from a capture of a gigabyte.
+fn reading(folder: &Folder) {
+    let file = folder.file("read.pcap");
+    let packets = ordinary(&file, 1_000_000_000);
+    let file = file.to_str().unwrap();
+    println!(
+        "\nlines of a capture of 1 GB with {packets} packets, to /dev/null (median of {ROUNDS}; tshark once)"
+    );
+    #[expect(clippy::zombie_processes, reason = "it is reaped, by its number, for the sake of its account")]
+    let timed = |words: &[&str]| {
+        let begun = Instant::now();
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot run {words:?}: {e}"));
+        let (cpu, memory) = reap(&child);
+        (begun.elapsed().as_secs_f64(), cpu.as_secs_f64(), memory)
+    };
+    let ours: [&str; 3] = [&snorkel(), "read", file];
+    let mut times = vec![Vec::new(); 2];
+    let mut memory = 0;
+    for _ in 0..ROUNDS {
+        for (words, times) in [&ours[..], &["tcpdump", "-nr", file]].iter().zip(&mut times) {
+            let (took, _, most) = timed(words);
+            times.push(took);
+            if words[0] == ours[0] {
+                memory = memory.max(most);
+            }
+        }
+    }
+    let (snorkel, tcpdump) = (median(times[0].clone()), median(times[1].clone()));
+    let (tshark, _, _) = timed(&["tshark", "-nr", file]);
+    println!("  {:<22} {snorkel:>8.2} s   {:.1} MB of memory at most", "snorkel read", memory as f64 / 1e6);
+    println!(
+        "  {:<22} {tcpdump:>8.2} s   snorkel is {:.1} x faster  (wanted: at least 3)",
+        "tcpdump -nr",
+        tcpdump / snorkel
+    );
+    println!(
+        "  {:<22} {tshark:>8.2} s   snorkel is {:.1} x faster  (wanted: at least 20)",
+        "tshark -nr",
+        tshark / snorkel
+    );
+}
+
+/// Writes a pcap file of ordinary traffic: of five packets two carry TCP data, two acknowledge it, one answers for DNS.
+fn ordinary(path: &Path, bytes: usize) -> u64 {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
+    file.write_all(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0])
+        .unwrap();
+    let (mut written, mut count) = (0, 0u32);
+    while written < bytes {
+        let frame = match count % 5 {
+            0 | 2 => packet(count, 6, &tcp(count, 0x18, 1448)),
+            1 | 3 => packet(count, 6, &tcp(count, 0x10, 0)),
+            _ => packet(count, 17, &dns(count)),
+        };
+        let time = [1_700_000_000 + count / 500_000, count % 500_000 * 2];
+        let length = frame.len() as u32;
+        for number in [time[0], time[1], length, length] {
+            file.write_all(&number.to_le_bytes()).unwrap();
+        }
+        file.write_all(&frame).unwrap();
+        written += 16 + frame.len();
+        count += 1;
+    }
+    file.flush().unwrap();
+    count.into()
+}
+
+fn packet(number: u32, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0];
+    frame.extend(((20 + payload.len()) as u16).to_be_bytes());
+    frame.extend((number as u16).to_be_bytes());
+    frame.extend([0x40, 0, 64, protocol, 0, 0, 10, 9, 0, (number / 5 % 50) as u8, 10, 9, 1, 1]);
+    frame.extend(payload);
+    frame
+}
+
+fn tcp(number: u32, flags: u8, length: usize) -> Vec<u8> {
+    let port = 40_000 + (number / 5 % 1000) as u16;
+    let ports = if flags == 0x10 { [80, port] } else { [port, 80] };
+    let mut segment: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+    segment.extend((number * 1448).to_be_bytes());
+    segment.extend([0, 0, 0, 1, 0x80, flags, 1, 0xf5, 0, 0, 0, 0, 1, 1, 8, 10]);
+    segment.extend(number.to_be_bytes());
+    segment.extend([0, 1, 2, 3]);
+    segment.resize(segment.len() + length, b'x');
+    segment
+}
+
+fn dns(number: u32) -> Vec<u8> {
+    let mut answer = vec![0, 53, 0xa0, 1];
+    let message: &[u8] = b"\x81\x80\0\x01\0\x01\0\0\0\0\x04shop\x07example\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\x09\x01\x01";
+    answer.extend(((8 + 2 + message.len()) as u16).to_be_bytes());
+    answer.extend([0, 0]);
+    answer.extend((number as u16).to_be_bytes());
+    answer.extend(message);
+    answer
+}

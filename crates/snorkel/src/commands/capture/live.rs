@@ -1,0 +1,600 @@
+//! The running capture: it waits for packets, signals and ends, and hands each to whom it concerns.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use snorkel_capture::file::Statistics;
+use snorkel_capture::filter::Filter;
+use snorkel_capture::pair::{Pairs, Tally};
+use snorkel_capture::ring::{Ledger, LinkState, Ring, RingId, Session, Turn};
+use snorkel_capture::{LinkType, Packet, Timestamp};
+use snorkel_topology::Snapshot;
+
+use super::begin::{Begun, Member, World};
+use super::filter::Filters;
+use super::follow::{Follower, Message};
+use super::opening::filter_here;
+use super::sink::{Sink, Trouble};
+use super::spots::Spot;
+use super::trigger::Trigger;
+use crate::commands::warn_all;
+use crate::failure::Failure;
+use crate::render::text::printable;
+
+/// What was gathered is written out after this time at the latest.
+const FLUSH: Duration = Duration::from_millis(200);
+/// The counters on the terminal.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The account in a file that gives way to the next one is not older.
+const SEAM: Duration = Duration::from_millis(20);
+
+/// Numbers by which the session tells what woke it.
+const STOP: u64 = 0;
+const USR1: u64 = 1;
+const READER: u64 = 2;
+const FOLLOWER: u64 = 3;
+const MEMBERS: u64 = 1000;
+
+/// The signals that end a capture, and the one that triggers.
+pub(super) struct Signals {
+    stop: UnixStream,
+    usr1: UnixStream,
+}
+
+impl Signals {
+    /// Takes them over. From now on they do not end the process.
+    pub(super) fn take() -> Result<Signals, Failure> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+        // Whoever starts it with nohup(1) wants it to go on.
+        let stop = [SIGINT, SIGTERM, SIGHUP];
+        let stop = if is_ignored(SIGHUP)? { &stop[..2] } else { &stop };
+        let pipe = |signals: &[i32]| {
+            let (read, write) = UnixStream::pair()?;
+            read.set_nonblocking(true)?;
+            for signal in signals {
+                signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
+            }
+            Ok::<_, std::io::Error>(read)
+        };
+        // A file that reaches the limit of its size (setrlimit(2)) is an error of the writing, not the end of the process.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+        Ok(Signals { stop: pipe(stop)?, usr1: pipe(&[SIGUSR1])? })
+    }
+}
+
+/// Whether a signal is ignored, as this process was started.
+fn is_ignored(signal: i32) -> std::io::Result<bool> {
+    // SAFETY: all zeros is a value of this plain struct.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set, and what is asked for is written to a value that lives longer than the call.
+    match unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) } {
+        0 => Ok(action.sa_sigaction == libc::SIG_IGN),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// A link that is (or was) captured.
+pub(crate) struct Captured {
+    pub(crate) spot: Spot,
+    pub(crate) since: Timestamp,
+    pub(crate) until: Option<Timestamp>,
+    /// A filter that the kernel could not run.
+    pub(crate) filter: Option<Filter>,
+    /// Its account: the last one that was read.
+    pub(crate) ledger: Ledger,
+    /// Packets that the filter turned away here.
+    pub(crate) turned_away: u64,
+    /// Packets that came after the last one that was wanted.
+    pub(crate) surplus: u64,
+}
+
+/// When to stop of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limits {
+    /// After so many packets.
+    pub(super) count: Option<u64>,
+    /// After so long.
+    pub(super) time: Option<Duration>,
+    /// So long after the trigger.
+    pub(super) after: Duration,
+}
+
+/// A capture that runs.
+pub(super) struct Live {
+    session: Session,
+    sink: Box<dyn Sink>,
+    captured: BTreeMap<RingId, Captured>,
+    /// Those that have ended are none.
+    members: Vec<Option<Member>>,
+    world: World,
+    follower: Option<Follower>,
+    filters: Filters,
+    trigger: Option<Trigger>,
+    signals: Signals,
+    taken: u64,
+    /// When it ends of its own.
+    pub(super) limits: Limits,
+    /// The matching of both ends of links, if that is wanted.
+    pub(super) pairs: Option<Pairs>,
+    /// Whether the counters are shown as they grow.
+    pub(super) show: bool,
+    /// Whether the output is a series of files.
+    pub(super) seams: bool,
+    /// When the sink was told the account last, for a seam.
+    told: Timestamp,
+}
+
+/// How it went.
+pub(crate) struct Outcome {
+    /// Every link, by its number.
+    pub(crate) captured: BTreeMap<RingId, Captured>,
+    /// What became of packets between two ends of a link: the rings of the ends, from the first to the second and back.
+    pub(crate) pairs: Vec<(RingId, RingId, [Tally; 2])>,
+    /// Packets that were captured and could not be written.
+    pub(crate) unwritten: u64,
+    /// What stopped the writing.
+    pub(crate) failure: Option<Failure>,
+    pub(crate) sink: Box<dyn Sink>,
+}
+
+impl Live {
+    /// Nothing is captured yet.
+    pub(super) fn new(
+        sink: Box<dyn Sink>,
+        filters: Filters,
+        trigger: Option<Trigger>,
+        signals: Signals,
+    ) -> Result<Live, Failure> {
+        let session = Session::new()?;
+        session.watch(&signals.stop, STOP)?;
+        session.watch(&signals.usr1, USR1)?;
+        Ok(Live {
+            session,
+            sink,
+            captured: BTreeMap::new(),
+            members: Vec::new(),
+            world: World::new(Snapshot::default()),
+            follower: None,
+            filters,
+            trigger,
+            signals,
+            taken: 0,
+            limits: Limits::default(),
+            pairs: None,
+            show: false,
+            seams: false,
+            told: Timestamp(0),
+        })
+    }
+
+    /// Ends it when nobody reads stdout any more.
+    pub(super) fn end_with_reader(&self) {
+        // A reader that goes away is an error on the pipe; of a file nothing can be waited for.
+        let _ = self.session.watch(std::io::stdout().as_fd(), READER);
+    }
+
+    /// Takes what was opened at first.
+    pub(super) fn begin(&mut self, begun: Begun) -> Result<(), Failure> {
+        self.world = begun.world;
+        for (ring, spot) in begun.rings {
+            self.attach(ring, spot)?;
+        }
+        for member in begun.members {
+            self.join(member)?;
+        }
+        if let Some(follower) = begun.follower {
+            self.session.expect_more(true);
+            self.session.watch(&follower, FOLLOWER)?;
+            self.follower = Some(follower);
+        }
+        self.tell_names()
+    }
+
+    /// Says what is being captured.
+    pub(super) fn announce(&self) {
+        let names: Vec<&str> =
+            self.captured.values().map(|captured| captured.spot.interface.name.as_str()).collect();
+        let names = match names.as_slice() {
+            [] => "nothing yet, waiting for a target that fits".to_owned(),
+            [first, second, third, _, _, ..] => {
+                format!("{first}, {second}, {third} and {} more", names.len() - 3)
+            }
+            all => all.join(", "),
+        };
+        // With stderr gone there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "snorkel: capturing on {}; Ctrl-C ends it", printable(&names));
+    }
+
+    /// Adds a ring that was opened.
+    fn attach(&mut self, ring: Ring, spot: Spot) -> Result<(), Failure> {
+        let filter = filter_here(&self.filters, &self.world.snapshot, &spot)?;
+        let id = self.session.add(ring)?;
+        let since = now();
+        self.sink.interface(&spot.interface).map_err(|trouble| trouble.failure)?;
+        self.world.whose.sees(&self.world.snapshot, id, &spot);
+        // Two ends stand next to each other, the container's first.
+        let before = self.captured.last_key_value().filter(|(_, before)| {
+            before.spot.is_own_end() && before.spot.home == spot.home && !spot.is_own_end()
+        });
+        if let (Some(pairs), Some((own, before))) = (&mut self.pairs, before) {
+            pairs.add(*own, id, since.max(before.since));
+        }
+        let captured = Captured {
+            spot,
+            since,
+            until: None,
+            filter,
+            ledger: Ledger::default(),
+            turned_away: 0,
+            surplus: 0,
+        };
+        self.captured.insert(id, captured);
+        Ok(())
+    }
+
+    /// Watches a process that lives on a captured network.
+    fn join(&mut self, member: Member) -> Result<(), Failure> {
+        self.session.watch(&member.process, MEMBERS + self.members.len() as u64)?;
+        self.members.push(Some(member));
+        Ok(())
+    }
+
+    fn tell_names(&mut self) -> Result<(), Failure> {
+        let names = Arc::new(self.world.whose.names().clone());
+        let certain = self.world.whose.unambiguous();
+        self.sink.names(&names, certain).map_err(|trouble| trouble.failure)
+    }
+
+    /// Takes what the opener has to say.
+    fn follow(&mut self) -> Result<(), Failure> {
+        let Some(follower) = &mut self.follower else { return Ok(()) };
+        match follower.next()? {
+            Some((Message::Snapshot(snapshot), _)) => {
+                self.world = World::new(*snapshot);
+                for (ring, captured) in &self.captured {
+                    self.world.whose.sees(&self.world.snapshot, *ring, &captured.spot);
+                }
+            }
+            Some((Message::Ring { spot, handed }, Some(socket))) => {
+                self.note(&format!("{} joins", spot.interface.name));
+                self.attach(Ring::adopt(socket, handed)?, *spot)?;
+            }
+            Some((Message::Member { target, home }, Some(process))) => {
+                self.join(Member { process, target, home })?
+            }
+            Some((Message::Ready, _)) => self.tell_names()?,
+            Some((Message::Warning(text) | Message::Failed { message: text, .. }, _)) => self.note(&text),
+            Some((Message::Ring { .. } | Message::Member { .. }, None)) => {}
+            None => {
+                self.session.unwatch(&*follower)?;
+                self.session.expect_more(false);
+                self.follower = None;
+                self.note(
+                    "nothing that starts from now on is captured: the process that opens links has ended",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Captures until the end.
+    pub(super) fn run(mut self) -> Result<Outcome, Failure> {
+        let start = Instant::now();
+        let mut until = self.limits.time.map(|time| start + time);
+        // Lines need no clock.
+        let mut tick = (self.show || self.sink.written().is_some()).then(|| start + TICK);
+        let mut flush: Option<Instant> = None;
+        let mut stopping = false;
+        let mut trouble: Option<Trouble> = None;
+        let mut unwritten = 0;
+        let mut end = None;
+        loop {
+            let deadline = [until, tick, flush].into_iter().flatten().min();
+            let mut stop = false;
+            match self.session.next(deadline)? {
+                Turn::Packets => {
+                    self.tell_before_a_seam()?;
+                    let wanted = wanted(self.session.packets(), &mut self.captured);
+                    let all = wanted.as_deref().unwrap_or(self.session.packets());
+                    let left = self.limits.count.map_or(u64::MAX, |count| count - self.taken);
+                    let (packets, surplus) =
+                        all.split_at(all.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+                    for packet in surplus {
+                        if let Some(captured) = self.captured.get_mut(&packet.interface) {
+                            captured.surplus += 1;
+                        }
+                    }
+                    if trouble.is_some() {
+                        unwritten += packets.len() as u64;
+                        continue;
+                    }
+                    if let Some(pairs) = &mut self.pairs {
+                        packets.iter().for_each(|packet| {
+                            pairs.see(packet);
+                        });
+                    }
+                    let captured = &self.captured;
+                    let link_type = |ring| Some(captured.get(&ring)?.spot.interface.link_type);
+                    let result = take(self.sink.as_mut(), self.trigger.as_mut(), packets, link_type);
+                    self.taken += packets.len() as u64;
+                    match result {
+                        Ok(triggered) => {
+                            if triggered {
+                                until = Some(sooner(until, Instant::now() + self.limits.after));
+                            }
+                            stop = self.limits.count == Some(self.taken);
+                            flush = flush.or_else(|| Some(Instant::now() + FLUSH));
+                        }
+                        Err(error) => {
+                            unwritten += error.lost;
+                            trouble = Some(error);
+                            stop = true;
+                        }
+                    }
+                }
+                Turn::Woken(STOP) => {
+                    drain(&self.signals.stop);
+                    if stopping {
+                        // Asked a second time: what is still under way is not waited for.
+                        break;
+                    }
+                    stop = true;
+                }
+                Turn::Woken(USR1) => {
+                    drain(&self.signals.usr1);
+                    if self.trigger.as_mut().is_some_and(Trigger::by_signal) {
+                        until = Some(sooner(until, Instant::now() + self.limits.after));
+                        if let Err(error) = self.sink.release() {
+                            unwritten += error.lost;
+                            trouble = trouble.or(Some(error));
+                            stop = true;
+                        }
+                    }
+                }
+                Turn::Woken(READER) => {
+                    let _ = self.session.unwatch(std::io::stdout().as_fd());
+                    stop = true;
+                }
+                Turn::Woken(FOLLOWER) => self.follow()?,
+                Turn::Woken(number) => {
+                    if self.ended((number - MEMBERS) as usize)? {
+                        until = Some(sooner(until, Instant::now() + self.limits.after));
+                        if let Err(error) = self.sink.release() {
+                            unwritten += error.lost;
+                            trouble = trouble.or(Some(error));
+                            stop = true;
+                        }
+                    }
+                }
+                Turn::Link { ring, state } => self.tell_link(ring, state),
+                Turn::Closed { ring, ledger } => {
+                    let now = now();
+                    end = end.or(Some(now));
+                    if let Some(captured) = self.captured.get_mut(&ring) {
+                        captured.ledger = ledger;
+                        captured.until = Some(now);
+                    }
+                    if let Some(follower) = &mut self.follower {
+                        follower.closed();
+                    }
+                }
+                Turn::Deadline => {
+                    let now = Instant::now();
+                    stop = until.is_some_and(|until| until <= now);
+                    if flush.is_some_and(|flush| flush <= now) {
+                        flush = None;
+                        if trouble.is_none() {
+                            trouble = self.sink.flush().err();
+                            stop |= trouble.is_some();
+                            unwritten += trouble.as_ref().map_or(0, |trouble| trouble.lost);
+                        }
+                    }
+                    if tick.is_some_and(|tick| tick <= now) {
+                        tick = Some(now + TICK);
+                        if let Err(error) = self.tick()? {
+                            stop = true;
+                            unwritten += error.lost;
+                            trouble = trouble.or(Some(error));
+                        }
+                    }
+                }
+                Turn::Finished => break,
+            }
+            if stop && !stopping {
+                stopping = true;
+                until = None;
+                self.session.expect_more(false);
+                end = end.or(Some(now()));
+                self.session.stop_all()?;
+            }
+        }
+        self.finish(trouble, unwritten, end.unwrap_or_else(now))
+    }
+
+    fn finish(
+        mut self,
+        mut trouble: Option<Trouble>,
+        mut unwritten: u64,
+        end: Timestamp,
+    ) -> Result<Outcome, Failure> {
+        if self.show {
+            // The last counters give way to the summary.
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        for ring in self.session.rings().map(|(ring, _)| ring).collect::<Vec<_>>() {
+            if let (Some(ledger), Some(captured)) = (self.session.ledger(ring)?, self.captured.get_mut(&ring))
+            {
+                captured.ledger = ledger;
+            }
+        }
+        for (ring, captured) in &self.captured {
+            let told = self.sink.statistics(*ring, captured.statistics(end));
+            trouble = trouble.or(told.err());
+        }
+        if let Err(error) = self.sink.finish() {
+            unwritten += error.lost;
+            trouble = trouble.or(Some(error));
+        }
+        Ok(Outcome {
+            captured: self.captured,
+            pairs: self.pairs.map(|pairs| pairs.finish(end)).unwrap_or_default(),
+            unwritten,
+            failure: trouble.filter(|trouble| !trouble.closed).map(|trouble| trouble.failure),
+            sink: self.sink,
+        })
+    }
+
+    /// A process ended. Says whether that is the trigger.
+    fn ended(&mut self, number: usize) -> Result<bool, Failure> {
+        let Some(member) = self.members.get_mut(number).and_then(Option::take) else { return Ok(false) };
+        self.session.unwatch(&member.process)?;
+        self.note(&format!("{} ended", member.target));
+        // Others may live on in the same network; with the last of them it is over.
+        if !self.members.iter().flatten().any(|other| other.home == member.home) {
+            let deserted = self.captured.iter().filter(|(_, captured)| captured.spot.home == member.home);
+            for ring in deserted.map(|(ring, _)| *ring).collect::<Vec<_>>() {
+                self.session.stop(ring)?;
+            }
+        }
+        Ok(self.trigger.as_mut().is_some_and(Trigger::by_exit))
+    }
+
+    fn tell_link(&self, ring: RingId, state: LinkState) {
+        let Some(captured) = self.captured.get(&ring) else { return };
+        let name = &captured.spot.interface.name;
+        self.note(&match state {
+            LinkState::Down => format!("{name} is down; the capture goes on when it is up again"),
+            LinkState::Up => format!("{name} is up again"),
+            LinkState::Gone => format!("{name} is gone"),
+        });
+    }
+
+    fn note(&self, text: &str) {
+        if self.show {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        warn_all([&text.to_owned()]);
+    }
+
+    /// A file of a series may end with any packet, and is to have an account that is not older than this.
+    fn tell_before_a_seam(&mut self) -> Result<(), Failure> {
+        let now = now();
+        if !self.seams || now.0 < self.told.0 + SEAM.as_nanos() as u64 {
+            return Ok(());
+        }
+        self.told = now;
+        for (ring, captured) in &mut self.captured {
+            if let Some(ledger) = self.session.ledger(*ring)? {
+                captured.ledger = ledger;
+            }
+            // What is wrong with the file shows when packets are written to it.
+            let _ = self.sink.statistics(*ring, captured.statistics(now));
+        }
+        Ok(())
+    }
+
+    /// Once a second: the counters, on the terminal and for the files that end meanwhile.
+    fn tick(&mut self) -> Result<Result<(), Trouble>, Failure> {
+        let now = now();
+        let mut all = Ledger::default();
+        let mut told = Ok(());
+        for (ring, captured) in &mut self.captured {
+            if let Some(ledger) = self.session.ledger(*ring)? {
+                captured.ledger = ledger;
+            }
+            all.add(&captured.ledger);
+            told = told.and(self.sink.statistics(*ring, captured.statistics(now)));
+        }
+        if self.show {
+            let line = crate::render::capture::counters(&all, self.taken, self.sink.written());
+            let mut stderr = std::io::stderr();
+            // With stderr gone there is nobody to tell.
+            let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
+        }
+        Ok(told.and(self.sink.tick(now)))
+    }
+}
+
+impl Captured {
+    /// Packets that the filter let through, those included that were lost.
+    pub(crate) fn matched(&self) -> u64 {
+        self.ledger.received.saturating_sub(self.turned_away)
+    }
+
+    /// Packets that were captured.
+    pub(crate) fn taken(&self) -> u64 {
+        self.ledger.delivered.saturating_sub(self.turned_away + self.surplus)
+    }
+
+    fn statistics(&self, end: Timestamp) -> Statistics {
+        Statistics {
+            time: end,
+            start: Some(self.since),
+            end: Some(self.until.unwrap_or(end)),
+            // What the filter turned away is counted nowhere.
+            received: self.spot.interface.filter.is_none().then_some(self.ledger.received),
+            dropped: Some(self.ledger.dropped),
+            filter_accepted: Some(self.matched()),
+            os_dropped: None,
+            delivered: Some(self.taken()),
+            comments: Vec::new(),
+        }
+    }
+}
+
+/// Hands packets to the sink; those before the trigger as held back, those behind it as released.
+fn take(
+    sink: &mut dyn Sink,
+    trigger: Option<&mut Trigger>,
+    packets: &[Packet<'_>],
+    link_type: impl Fn(RingId) -> Option<LinkType>,
+) -> Result<bool, Trouble> {
+    let Some(at) = trigger.and_then(|trigger| trigger.by_packet(packets, link_type)) else {
+        sink.take(packets)?;
+        return Ok(false);
+    };
+    sink.take(&packets[..at])?;
+    sink.release()?;
+    sink.take(&packets[at..])?;
+    Ok(true)
+}
+
+/// Those that the filters let through, where the kernel could not run them; `None`: all.
+fn wanted<'a>(packets: &[Packet<'a>], captured: &mut BTreeMap<RingId, Captured>) -> Option<Vec<Packet<'a>>> {
+    if captured.values().all(|captured| captured.filter.is_none()) {
+        return None;
+    }
+    let mut fits = |packet: &Packet<'a>| {
+        let Some(captured) = captured.get_mut(&packet.interface) else { return true };
+        let fits = captured.filter.as_ref().is_none_or(|filter| filter.matches(packet));
+        captured.turned_away += u64::from(!fits);
+        fits
+    };
+    Some(packets.iter().copied().filter(|packet| fits(packet)).collect())
+}
+
+fn sooner(until: Option<Instant>, other: Instant) -> Instant {
+    until.map_or(other, |until| until.min(other))
+}
+
+/// Takes the bytes that say that a signal came.
+fn drain(mut signals: &UnixStream) {
+    let mut bytes = [0; 64];
+    while std::io::Read::read(&mut signals, &mut bytes).is_ok_and(|read| read > 0) {}
+}
+
+/// The time of day.
+pub(super) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Whether counters are to be shown while it runs: on a terminal that no lines go to.
+pub(super) fn shows_counters(lines: bool) -> bool {
+    std::io::stderr().is_terminal() && !(lines && std::io::stdout().is_terminal())
+}

@@ -1,0 +1,346 @@
+//! Where packets go: lines, objects, files, the flight recorder.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use snorkel_capture::dissect::{Printer, Sequences, Summary};
+use snorkel_capture::file::{Output, Statistics, WriteError, Written};
+use snorkel_capture::names::Names;
+use snorkel_capture::recorder::Recorder;
+use snorkel_capture::{Interface, LinkType, Packet, Timestamp};
+
+use crate::commands::look::Look;
+use crate::failure::Failure;
+
+/// Connections whose relative sequence numbers are kept.
+const CONNECTIONS: usize = 16_384;
+
+/// Why nothing more can be taken.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    /// Why.
+    pub(super) failure: Failure,
+    /// How many packets were taken and are not in the file.
+    pub(super) lost: u64,
+    /// It is only that nobody reads any more.
+    pub(super) closed: bool,
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        let closed = error.kind() == io::ErrorKind::BrokenPipe;
+        Trouble { failure: error.into(), lost: 0, closed }
+    }
+}
+
+impl From<WriteError> for Trouble {
+    fn from(error: WriteError) -> Trouble {
+        let (lost, closed) = match &error {
+            WriteError::Full { lost, .. } | WriteError::Write { lost, .. } => (*lost, false),
+            WriteError::Closed { .. } => (0, true),
+            _ => (0, false),
+        };
+        Trouble { failure: error.into(), lost, closed }
+    }
+}
+
+/// What becomes of packets.
+pub(crate) trait Sink {
+    /// Makes the next interface known; they are numbered in this order.
+    fn interface(&mut self, interface: &Interface) -> Result<(), Trouble>;
+
+    /// Takes packets. It may keep them until the next flush.
+    fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble>;
+
+    /// Has everything out that was taken.
+    fn flush(&mut self) -> Result<(), Trouble>;
+
+    /// The names of addresses, which may grow.
+    fn names(&mut self, _names: &Arc<Names>, _certain: Vec<(IpAddr, String)>) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// The trigger came: what was held back goes out, and what comes from now on as well.
+    fn release(&mut self) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// What can be done now and then.
+    fn tick(&mut self, _now: Timestamp) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// The last word on an interface.
+    fn statistics(&mut self, _interface: usize, _statistics: Statistics) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// Ends it.
+    fn finish(&mut self) -> Result<(), Trouble> {
+        self.flush()
+    }
+
+    /// What was written, if that can be told in packets and bytes.
+    fn written(&self) -> Option<Written> {
+        None
+    }
+
+    /// What is worth saying in the end.
+    fn remarks(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A line a packet, on stdout.
+pub(super) struct Lines {
+    numeric: bool,
+    printer: Printer,
+    /// None: numbers as on the wire.
+    sequences: Option<Sequences>,
+    link_types: Vec<LinkType>,
+    text: Vec<u8>,
+}
+
+impl Lines {
+    pub(super) fn new(look: &Look) -> Lines {
+        Lines {
+            numeric: look.numeric,
+            printer: Printer::new(look.style(), Arc::default()),
+            sequences: (!look.absolute).then(|| Sequences::new(CONNECTIONS)),
+            link_types: Vec::new(),
+            text: Vec::new(),
+        }
+    }
+}
+
+impl Sink for Lines {
+    fn interface(&mut self, interface: &Interface) -> Result<(), Trouble> {
+        self.link_types.push(interface.link_type);
+        self.printer.interface(interface);
+        Ok(())
+    }
+
+    fn names(&mut self, names: &Arc<Names>, _: Vec<(IpAddr, String)>) -> Result<(), Trouble> {
+        if !self.numeric {
+            self.printer.set_names(Arc::clone(names));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
+        for packet in packets {
+            let link_type = self.link_types.get(packet.interface).copied();
+            let base = self
+                .sequences
+                .as_mut()
+                .zip(link_type)
+                .map(|(known, link_type)| known.base(link_type, packet));
+            self.printer.line(packet, base.unwrap_or_default(), &mut self.text);
+            if self.text.len() > 64 * 1024 {
+                write_out(&mut self.text)?;
+            }
+        }
+        // Lines are looked at as they come.
+        write_out(&mut self.text)
+    }
+
+    fn flush(&mut self) -> Result<(), Trouble> {
+        write_out(&mut self.text)
+    }
+}
+
+/// An object a packet, on stdout.
+#[derive(Default)]
+pub(super) struct Objects {
+    names: Arc<Names>,
+    interfaces: Vec<Interface>,
+    text: Vec<u8>,
+}
+
+impl Sink for Objects {
+    fn interface(&mut self, interface: &Interface) -> Result<(), Trouble> {
+        self.interfaces.push(interface.clone());
+        Ok(())
+    }
+
+    fn names(&mut self, names: &Arc<Names>, _: Vec<(IpAddr, String)>) -> Result<(), Trouble> {
+        self.names = Arc::clone(names);
+        Ok(())
+    }
+
+    fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
+        for packet in packets {
+            let Some(interface) = self.interfaces.get(packet.interface) else { continue };
+            serde_json::to_writer(&mut self.text, &Summary::new(packet, interface, &self.names))
+                .map_err(io::Error::from)?;
+            self.text.push(b'\n');
+        }
+        write_out(&mut self.text)
+    }
+
+    fn flush(&mut self) -> Result<(), Trouble> {
+        write_out(&mut self.text)
+    }
+}
+
+fn write_out(text: &mut Vec<u8>) -> Result<(), Trouble> {
+    let written = io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush());
+    text.clear();
+    Ok(written?)
+}
+
+/// Files.
+pub(super) struct Files {
+    output: Output,
+    /// Of a file in which a name holds throughout, while names may change: every address with the one name that it has
+    /// had so far, or none if it has had two. What is left in the end is told at the file's end.
+    throughout: Option<BTreeMap<IpAddr, Option<String>>>,
+}
+
+impl Files {
+    /// `changing`: names are told at the end, and only those that held throughout.
+    pub(super) fn new(output: Output, changing: bool) -> Files {
+        Files { output, throughout: changing.then(BTreeMap::new) }
+    }
+}
+
+impl Sink for Files {
+    fn interface(&mut self, interface: &Interface) -> Result<(), Trouble> {
+        self.output.interface(interface.clone())?;
+        Ok(())
+    }
+
+    fn names(&mut self, _: &Arc<Names>, certain: Vec<(IpAddr, String)>) -> Result<(), Trouble> {
+        let Some(throughout) = &mut self.throughout else { return Ok(self.output.names(certain)?) };
+        for (address, name) in certain {
+            let known = throughout.entry(address).or_insert_with(|| Some(name.clone()));
+            if known.as_ref() != Some(&name) {
+                *known = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
+        for (packet, behind) in packets.iter().zip((0..packets.len() as u64).rev()) {
+            self.output.packet(packet).map_err(|error| {
+                let trouble = Trouble::from(error);
+                // Those behind it are not tried any more.
+                Trouble { lost: trouble.lost + if trouble.closed { 0 } else { behind }, ..trouble }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Trouble> {
+        Ok(self.output.flush()?)
+    }
+
+    fn tick(&mut self, now: Timestamp) -> Result<(), Trouble> {
+        Ok(self.output.tick(now)?)
+    }
+
+    fn statistics(&mut self, interface: usize, statistics: Statistics) -> Result<(), Trouble> {
+        Ok(self.output.statistics(interface, statistics)?)
+    }
+
+    fn finish(&mut self) -> Result<(), Trouble> {
+        let names = self.throughout.take().into_iter().flatten();
+        let told = self.output.names(names.filter_map(|(address, name)| Some((address, name?))));
+        self.output.finish()?;
+        Ok(told?)
+    }
+
+    fn written(&self) -> Option<Written> {
+        Some(self.output.written())
+    }
+
+    fn remarks(&mut self) -> Vec<String> {
+        self.output.notes()
+    }
+}
+
+/// Files, of what was in memory when the trigger came, and of what came after it.
+pub(super) struct Flight {
+    files: Files,
+    recorder: Recorder,
+    released: bool,
+    remarks: Vec<String>,
+}
+
+impl Flight {
+    pub(super) fn new(files: Files, recorder: Recorder) -> Flight {
+        Flight { files, recorder, released: false, remarks: Vec::new() }
+    }
+}
+
+impl Sink for Flight {
+    fn interface(&mut self, interface: &Interface) -> Result<(), Trouble> {
+        self.files.interface(interface)
+    }
+
+    fn names(&mut self, names: &Arc<Names>, certain: Vec<(IpAddr, String)>) -> Result<(), Trouble> {
+        self.files.names(names, certain)
+    }
+
+    fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
+        if self.released {
+            return self.files.take(packets);
+        }
+        packets.iter().for_each(|packet| self.recorder.push(packet));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Trouble> {
+        self.files.flush()
+    }
+
+    fn release(&mut self) -> Result<(), Trouble> {
+        if std::mem::replace(&mut self.released, true) {
+            return Ok(());
+        }
+        if let Some(held) = self.recorder.shortened_to() {
+            self.remarks.push(format!(
+                "memory held only the last {:.1} s before the trigger; more of it: --ring-size",
+                held.as_secs_f64()
+            ));
+        }
+        let mut held = self.recorder.packets();
+        while let Some(packet) = held.next() {
+            if let Err(error) = self.files.output.packet(&packet) {
+                let trouble = Trouble::from(error);
+                return Err(Trouble { lost: trouble.lost + held.count() as u64, ..trouble });
+            }
+        }
+        drop(held);
+        self.recorder.clear();
+        self.files.flush()
+    }
+
+    fn tick(&mut self, now: Timestamp) -> Result<(), Trouble> {
+        self.files.tick(now)
+    }
+
+    fn statistics(&mut self, interface: usize, statistics: Statistics) -> Result<(), Trouble> {
+        self.files.statistics(interface, statistics)
+    }
+
+    fn finish(&mut self) -> Result<(), Trouble> {
+        if !self.released {
+            self.remarks.push("the trigger did not come: no packet was written".to_owned());
+        }
+        self.files.finish()
+    }
+
+    fn written(&self) -> Option<Written> {
+        self.files.written()
+    }
+
+    fn remarks(&mut self) -> Vec<String> {
+        let mut remarks = self.files.remarks();
+        remarks.append(&mut self.remarks);
+        remarks
+    }
+}

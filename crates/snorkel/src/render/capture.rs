@@ -1,0 +1,140 @@
+//! The account of a capture: the counters while it runs, the table when it has ended.
+
+use snorkel_capture::file::Written;
+use snorkel_capture::pair::Tally;
+use snorkel_capture::ring::Ledger;
+
+use super::style::Style;
+use super::table::{Cell, table};
+use super::text::printable;
+use crate::commands::capture::live::Outcome;
+
+/// One line of counters, without its end.
+pub(crate) fn counters(all: &Ledger, taken: u64, written: Option<Written>) -> String {
+    let mut line =
+        format!("{} packets, {}, {} lost", thousands(taken), bytes(all.bytes), thousands(all.dropped));
+    if let Some(written) = written {
+        line.push_str(&format!("; file {}", bytes(written.bytes)));
+    }
+    line
+}
+
+/// What became of the packets of each link, what vanished between two ends, and what was written.
+pub(crate) fn summary(outcome: &Outcome) -> String {
+    let mut rows = Vec::new();
+    for captured in outcome.captured.values() {
+        let ledger = &captured.ledger;
+        rows.push(vec![
+            Cell::new(&captured.spot.interface.name),
+            Cell::new(thousands(captured.matched())),
+            Cell::new(thousands(ledger.dropped)),
+            Cell::new(thousands(captured.taken())),
+            Cell::new(bytes(ledger.bytes)),
+            Cell::new(remarks(ledger, captured.surplus)),
+        ]);
+    }
+    let mut out = table(&["LINK", "MATCHED", "LOST", "CAPTURED", "SIZE", "REMARKS"], &rows, Style::PLAIN);
+    if let Some(written) = outcome.sink.written() {
+        out.push_str(&format!("{} packets written, {}", thousands(written.packets), bytes(written.bytes)));
+        if outcome.unwritten > 0 {
+            out.push_str(&format!("; {} could not be written", thousands(outcome.unwritten)));
+        }
+        out.push('\n');
+    }
+    for (container, host, tallies) in &outcome.pairs {
+        let name = |ring| outcome.captured.get(ring).map_or("?", |captured| &captured.spot.interface.name);
+        out.push_str(&pair(name(container), name(host), tallies));
+    }
+    out
+}
+
+fn remarks(ledger: &Ledger, surplus: u64) -> String {
+    let mut remarks = Vec::new();
+    if surplus > 0 {
+        remarks.push(format!("{} after the last one that was wanted", thousands(surplus)));
+    }
+    if ledger.dropped > 0 {
+        remarks.push(format!("the ring was full {} times; more: --buffer", thousands(ledger.full)));
+    }
+    if ledger.truncated > 0 {
+        remarks.push(format!("{} cut by the snap length", thousands(ledger.truncated)));
+    }
+    if ledger.clamped > 0 {
+        remarks.push(format!("{} were larger than the ring's blocks", thousands(ledger.clamped)));
+    }
+    if ledger.late > 0 {
+        remarks.push(format!("{} out of order", thousands(ledger.late)));
+    }
+    if ledger.unreadable > 0 {
+        remarks.push(format!("{} unreadable", thousands(ledger.unreadable)));
+    }
+    if remarks.is_empty() { "-".to_owned() } else { remarks.join("; ") }
+}
+
+/// What became of the packets between two ends of a link.
+fn pair(container: &str, host: &str, [out, back]: &[Tally; 2]) -> String {
+    let mut text = String::new();
+    for (from, to, tally) in [(container, host, out), (host, container, back)] {
+        text.push_str(&format!(
+            "{} → {}: {} the same, {} rewritten, {} vanished",
+            printable(from),
+            printable(to),
+            thousands(tally.same),
+            thousands(tally.rewritten),
+            thousands(tally.vanished)
+        ));
+        if tally.from_nowhere > 0 {
+            text.push_str(&format!(", {} seen at the second end only", thousands(tally.from_nowhere)));
+        }
+        if tally.undecided > 0 {
+            text.push_str(&format!(", {} too late to say", thousands(tally.undecided)));
+        }
+        text.push('\n');
+        for (field, count) in &tally.changes {
+            text.push_str(&format!("  rewritten: {field} in {}\n", thousands(*count)));
+        }
+    }
+    text
+}
+
+/// 1234567 as `1,234,567`.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A number of bytes in the largest unit that leaves a digit before the point.
+pub(crate) fn bytes(number: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB"];
+    if number < 1000 {
+        return format!("{number} B");
+    }
+    let mut value = number as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_at_a_glance() {
+        assert_eq!(["0", "999", "1,000", "1,234,567"], [0, 999, 1000, 1_234_567].map(thousands).as_slice());
+        assert_eq!(
+            ["999 B", "1.0 kB", "1.0 MB", "64.0 GB"],
+            [999, 1000, 999_999, 64_000_000_000].map(bytes).as_slice()
+        );
+    }
+}
