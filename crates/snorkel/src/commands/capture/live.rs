@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use snorkel_capture::file::Statistics;
-use snorkel_capture::filter::Filter;
 use snorkel_capture::pair::{Pairs, Tally};
 use snorkel_capture::ring::{Ledger, LinkState, Ring, RingId, Session, Turn};
 use snorkel_capture::{LinkType, Packet, Timestamp};
 use snorkel_topology::Snapshot;
 
 use super::begin::{Begun, Member, World};
+use super::captured::{Captured, now};
 use super::filter::Filters;
 use super::follow::{Follower, Message};
 use super::opening::filter_here;
+use super::signals::{Signals, drain};
 use super::sink::{Sink, Trouble};
 use super::spots::Spot;
 use super::trigger::Trigger;
@@ -39,59 +38,6 @@ const USR1: u64 = 1;
 const READER: u64 = 2;
 const FOLLOWER: u64 = 3;
 const MEMBERS: u64 = 1000;
-
-/// The signals that end a capture, and the one that triggers.
-pub(super) struct Signals {
-    stop: UnixStream,
-    usr1: UnixStream,
-}
-
-impl Signals {
-    /// Takes them over. From now on they do not end the process.
-    pub(super) fn take() -> Result<Signals, Failure> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
-        // Whoever starts it with nohup(1) wants it to go on.
-        let stop = [SIGINT, SIGTERM, SIGHUP];
-        let stop = if is_ignored(SIGHUP)? { &stop[..2] } else { &stop };
-        let pipe = |signals: &[i32]| {
-            let (read, write) = UnixStream::pair()?;
-            read.set_nonblocking(true)?;
-            for signal in signals {
-                signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
-            }
-            Ok::<_, std::io::Error>(read)
-        };
-        // A file that reaches the limit of its size (setrlimit(2)) is an error of the writing, not the end of the process.
-        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-        Ok(Signals { stop: pipe(stop)?, usr1: pipe(&[SIGUSR1])? })
-    }
-}
-
-/// Whether a signal is ignored, as this process was started.
-fn is_ignored(signal: i32) -> std::io::Result<bool> {
-    // SAFETY: all zeros is a value of this plain struct.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: nothing is set, and what is asked for is written to a value that lives longer than the call.
-    match unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) } {
-        0 => Ok(action.sa_sigaction == libc::SIG_IGN),
-        _ => Err(std::io::Error::last_os_error()),
-    }
-}
-
-/// A link that is (or was) captured.
-pub(crate) struct Captured {
-    pub(crate) spot: Spot,
-    pub(crate) since: Timestamp,
-    pub(crate) until: Option<Timestamp>,
-    /// A filter that the kernel could not run.
-    pub(crate) filter: Option<Filter>,
-    /// Its account: the last one that was read.
-    pub(crate) ledger: Ledger,
-    /// Packets that the filter turned away here.
-    pub(crate) turned_away: u64,
-    /// Packets that came after the last one that was wanted.
-    pub(crate) surplus: u64,
-}
 
 /// When to stop of its own.
 #[derive(Debug, Clone, Copy, Default)]
@@ -520,33 +466,6 @@ impl Live {
     }
 }
 
-impl Captured {
-    /// Packets that the filter let through, those included that were lost.
-    pub(crate) fn matched(&self) -> u64 {
-        self.ledger.received.saturating_sub(self.turned_away)
-    }
-
-    /// Packets that were captured.
-    pub(crate) fn taken(&self) -> u64 {
-        self.ledger.delivered.saturating_sub(self.turned_away + self.surplus)
-    }
-
-    fn statistics(&self, end: Timestamp) -> Statistics {
-        Statistics {
-            time: end,
-            start: Some(self.since),
-            end: Some(self.until.unwrap_or(end)),
-            // What the filter turned away is counted nowhere.
-            received: self.spot.interface.filter.is_none().then_some(self.ledger.received),
-            dropped: Some(self.ledger.dropped),
-            filter_accepted: Some(self.matched()),
-            os_dropped: None,
-            delivered: Some(self.taken()),
-            comments: Vec::new(),
-        }
-    }
-}
-
 /// Hands packets to the sink; those before the trigger as held back, those behind it as released.
 fn take(
     sink: &mut dyn Sink,
@@ -580,18 +499,6 @@ fn wanted<'a>(packets: &[Packet<'a>], captured: &mut BTreeMap<RingId, Captured>)
 
 fn sooner(until: Option<Instant>, other: Instant) -> Instant {
     until.map_or(other, |until| until.min(other))
-}
-
-/// Takes the bytes that say that a signal came.
-fn drain(mut signals: &UnixStream) {
-    let mut bytes = [0; 64];
-    while std::io::Read::read(&mut signals, &mut bytes).is_ok_and(|read| read > 0) {}
-}
-
-/// The time of day.
-pub(super) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Whether counters are to be shown while it runs: on a terminal that no lines go to.

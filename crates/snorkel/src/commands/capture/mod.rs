@@ -1,11 +1,13 @@
 //! `snorkel capture`: everything on a target's wire, from outside.
 
 mod begin;
+mod captured;
 pub(crate) mod filter;
 mod follow;
 pub(crate) mod live;
 pub(crate) mod names;
 mod opening;
+mod signals;
 pub(crate) mod sink;
 mod spots;
 mod trigger;
@@ -33,8 +35,9 @@ use crate::entry::invoker::invoker;
 use crate::failure::{Failure, Outcome};
 use crate::render::capture as render;
 use filter::Filters;
-use live::{Limits, Live, Signals};
+use live::{Limits, Live};
 use opening::Settings;
+use signals::Signals;
 use sink::{Files, Flight, Lines, Objects, Sink};
 use spots::{Side, Wanted, Words};
 use trigger::{On, Trigger};

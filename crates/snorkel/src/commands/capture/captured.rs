@@ -1,0 +1,60 @@
+//! A link of a capture, and the account of it.
+
+use snorkel_capture::Timestamp;
+use snorkel_capture::file::Statistics;
+use snorkel_capture::filter::Filter;
+use snorkel_capture::ring::Ledger;
+
+use super::spots::Spot;
+
+/// A link that is (or was) captured.
+pub(crate) struct Captured {
+    /// Which.
+    pub(crate) spot: Spot,
+    /// From when on.
+    pub(crate) since: Timestamp,
+    /// Until when, if it was closed.
+    pub(crate) until: Option<Timestamp>,
+    /// A filter that the kernel could not run.
+    pub(crate) filter: Option<Filter>,
+    /// Its account: the last one that was read.
+    pub(crate) ledger: Ledger,
+    /// Packets that the filter turned away here.
+    pub(crate) turned_away: u64,
+    /// Packets that came after the last one that was wanted.
+    pub(crate) surplus: u64,
+}
+
+impl Captured {
+    /// Packets that the filter let through, those included that were lost.
+    pub(crate) fn matched(&self) -> u64 {
+        self.ledger.received.saturating_sub(self.turned_away)
+    }
+
+    /// Packets that were captured.
+    pub(crate) fn taken(&self) -> u64 {
+        self.ledger.delivered.saturating_sub(self.turned_away + self.surplus)
+    }
+
+    /// For a file that ends at this moment.
+    pub(super) fn statistics(&self, end: Timestamp) -> Statistics {
+        Statistics {
+            time: end,
+            start: Some(self.since),
+            end: Some(self.until.unwrap_or(end)),
+            // What the filter turned away is counted nowhere.
+            received: self.spot.interface.filter.is_none().then_some(self.ledger.received),
+            dropped: Some(self.ledger.dropped),
+            filter_accepted: Some(self.matched()),
+            os_dropped: None,
+            delivered: Some(self.taken()),
+            comments: Vec::new(),
+        }
+    }
+}
+
+/// The time of day.
+pub(super) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
