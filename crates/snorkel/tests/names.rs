@@ -77,7 +77,7 @@ fn every_name_in_the_listing_means_the_target_that_it_stands_for() {
 fn every_completion_means_one_target() {
     let lab = lab(LabSpec::default());
     let script = "source <(snorkel completions bash); COMP_WORDBREAKS=' '; COMP_WORDS=(snorkel exec ''); COMP_CWORD=2; \
-                  COMP_TYPE=9; _snorkel_with_colons snorkel '' exec; printf '%s\\n' \"${COMPREPLY[@]}\"";
+                  COMP_TYPE=9; compopt() { :; }; _snorkel snorkel '' exec; printf '%s\\n' \"${COMPREPLY[@]}\"";
     let dir = std::path::Path::new(common::SNORKEL).parent().unwrap();
     let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
     let done = Command::new("bash").args(["-c", script]).env("PATH", path).output().unwrap();

@@ -28,7 +28,7 @@ fn lines_tell_link_direction_names_and_what_was_said() {
     let link = format!("{here}/eth0");
     for words in [
         &["out", &here, &switch, "DNS", "A? web.lab."][..],
-        &["in", &switch, &here, "DNS", "A 10.88.0.2"],
+        &["in", &switch, &here, "DNS", "A 198.19.0.2"],
         &["out", "ARP who-has", &format!("{web} tell {here}")],
         &["in", "ARP reply", &format!("{web} is-at")],
         &["out", &format!("> {web}:80"), "TCP [S]", "mss 1460", "length 0"],
