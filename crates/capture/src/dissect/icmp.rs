@@ -171,21 +171,9 @@ impl Icmp<'_> {
             18 => text::put(out, "address mask reply"),
             42 => text::put(out, "extended echo request"),
             43 => text::put(out, "extended echo reply"),
-            other => {
-                text::put(out, "type ");
-                text::decimal(out, u32::from(other));
-                text::put(out, " code ");
-                text::decimal(out, u32::from(self.code));
-            }
+            other => unnamed(other, self.code, out),
         }
-        if let (Some(id), Some(seq)) = (self.id, self.seq) {
-            text::put(out, " id ");
-            text::decimal(out, u32::from(id));
-            text::put(out, " seq ");
-            text::decimal(out, u32::from(seq));
-        }
-        text::put(out, " length ");
-        text::length(out, self.length);
+        ending(self.id.zip(self.seq), self.length, out);
     }
 
     fn unreachable(&self, view: &View<'_>, out: &mut Vec<u8>) {
@@ -230,4 +218,23 @@ impl Icmp<'_> {
 /// The last four bytes of a header as a number.
 pub(crate) fn rest_word(rest: &[u8; 4]) -> u32 {
     be32(rest, 0)
+}
+/// A type that has no words here; ICMPv6's too.
+pub(super) fn unnamed(kind: u8, code: u8, out: &mut Vec<u8>) {
+    text::put(out, "type ");
+    text::decimal(out, u32::from(kind));
+    text::put(out, " code ");
+    text::decimal(out, u32::from(code));
+}
+
+/// What ends every line of ICMP and ICMPv6: identifier and sequence number of an echo, and the length.
+pub(super) fn ending(echo: Option<(u16, u16)>, length: usize, out: &mut Vec<u8>) {
+    if let Some((id, seq)) = echo {
+        text::put(out, " id ");
+        text::decimal(out, u32::from(id));
+        text::put(out, " seq ");
+        text::decimal(out, u32::from(seq));
+    }
+    text::put(out, " length ");
+    text::length(out, length);
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::bytes::{Bytes, be16, part};
 use super::ether::{MacAddress, serialize_mac};
-use super::icmp::{Quoted, rest_word};
+use super::icmp::{self, Quoted, rest_word};
 use super::layers::{Layer, Step, cut, end};
 use super::line::View;
 use super::text;
@@ -164,21 +164,9 @@ impl Icmp6<'_> {
                 text::put(out, " group record(s)");
             }
             128 | 129 => {}
-            other => {
-                text::put(out, "type ");
-                text::decimal(out, u32::from(other));
-                text::put(out, " code ");
-                text::decimal(out, u32::from(self.code));
-            }
+            other => icmp::unnamed(other, self.code, out),
         }
-        if let (Some(id), Some(seq)) = (self.id, self.seq) {
-            text::put(out, " id ");
-            text::decimal(out, u32::from(id));
-            text::put(out, " seq ");
-            text::decimal(out, u32::from(seq));
-        }
-        text::put(out, " length ");
-        text::length(out, self.length);
+        icmp::ending(self.id.zip(self.seq), self.length, out);
     }
 
     fn link_layer_line(&self, out: &mut Vec<u8>) {

@@ -1,11 +1,13 @@
 //! Links, containers and readers that go away in mid-capture; the flight recorder; both ends of a link compared.
 
-use std::process::Command;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use snorkel_lab::{Kind, LabSpec, NodeSpec, Scoped};
 
 use crate::common::{lab, snorkel, target};
-use crate::kit::{Capture, echo, inside, numbers, row, send};
+use crate::kit::{Capture, address, echo, inside, numbers, row, send};
 use crate::xdp::Xdp;
 
 const NUMBERED: &str = "udp dst port 9";
@@ -364,4 +366,34 @@ fn a_terminal_is_shown_how_it_grows() {
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(ran.stdout.contains("\r\u{1b}[K30 packets, "), "{ran:?}");
     assert!(ran.stdout.contains(" 0 lost; file "), "{ran:?}");
+}
+
+#[test]
+fn packets_that_never_pause_do_not_keep_it_from_ending_in_time() {
+    let lab = lab(LabSpec::default());
+    let client = target(&lab, "client");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flood = || {
+            let db = SocketAddr::new(address(&lab, "db"), 9);
+            inside(&lab, "client", || {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    // Nobody listens there, which the next sending is told.
+                    let _ = socket.send_to(&[0; 20], db);
+                }
+            });
+        };
+        let floods = [scope.spawn(flood), scope.spawn(flood)];
+        // An object for each of so many packets takes longer than sending them.
+        let mut command = snorkel(["capture", client.as_str(), "--json", "--for", "500ms"]);
+        command.stdout(Stdio::null());
+        let capture = Capture::into(command);
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| capture.finish()));
+        over.store(true, Ordering::Relaxed);
+        floods.into_iter().for_each(|flood| flood.join().unwrap());
+        let ran = ran.expect("it ends");
+        assert_eq!(ran.status, 0, "{ran:?}");
+        assert!(ran.stderr.contains("/eth0"), "{ran:?}");
+    });
 }

@@ -13,6 +13,7 @@ use snorkel_topology::Snapshot;
 
 use super::begin::{Begun, Member, World};
 use super::captured::{Captured, now};
+use super::course::{Course, Due, Limits};
 use super::filter::Filters;
 use super::follow::{Follower, Message};
 use super::opening::filter_here;
@@ -24,11 +25,6 @@ use crate::commands::warn_all;
 use crate::failure::Failure;
 use crate::render::text::printable;
 
-/// What was gathered is written out after this time at the latest.
-const FLUSH: Duration = Duration::from_millis(200);
-/// The counters on the terminal.
-const TICK: Duration = Duration::from_secs(1);
-
 /// The account in a file that gives way to the next one is not older.
 const SEAM: Duration = Duration::from_millis(20);
 
@@ -38,17 +34,6 @@ const USR1: u64 = 1;
 const READER: u64 = 2;
 const FOLLOWER: u64 = 3;
 const MEMBERS: u64 = 1000;
-
-/// When to stop of its own.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Limits {
-    /// After so many packets.
-    pub(super) count: Option<u64>,
-    /// After so long.
-    pub(super) time: Option<Duration>,
-    /// So long after the trigger.
-    pub(super) after: Duration,
-}
 
 /// A capture that runs.
 pub(super) struct Live {
@@ -230,144 +215,123 @@ impl Live {
 
     /// Captures until the end.
     pub(super) fn run(mut self) -> Result<Outcome, Failure> {
-        let start = Instant::now();
-        let mut until = self.limits.time.map(|time| start + time);
         // Lines need no clock.
-        let mut tick = (self.show || self.sink.written().is_some()).then(|| start + TICK);
-        let mut flush: Option<Instant> = None;
-        let mut stopping = false;
-        let mut trouble: Option<Trouble> = None;
-        let mut unwritten = 0;
-        let mut end = None;
+        let ticks = self.show || self.sink.written().is_some();
+        let mut course = Course::begin(self.limits, ticks);
         loop {
-            let deadline = [until, tick, flush].into_iter().flatten().min();
-            let mut stop = false;
-            match self.session.next(deadline)? {
-                Turn::Packets => {
-                    self.tell_before_a_seam()?;
-                    let wanted = wanted(self.session.packets(), &mut self.captured);
-                    let all = wanted.as_deref().unwrap_or(self.session.packets());
-                    let left = self.limits.count.map_or(u64::MAX, |count| count - self.taken);
-                    let (packets, surplus) =
-                        all.split_at(all.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
-                    for packet in surplus {
-                        if let Some(captured) = self.captured.get_mut(&packet.interface) {
-                            captured.surplus += 1;
-                        }
-                    }
-                    if trouble.is_some() {
-                        unwritten += packets.len() as u64;
-                        continue;
-                    }
-                    if let Some(pairs) = &mut self.pairs {
-                        packets.iter().for_each(|packet| {
-                            pairs.see(packet);
-                        });
-                    }
-                    let captured = &self.captured;
-                    let link_type = |ring| Some(captured.get(&ring)?.spot.interface.link_type);
-                    let result = take(self.sink.as_mut(), self.trigger.as_mut(), packets, link_type);
-                    self.taken += packets.len() as u64;
-                    match result {
-                        Ok(triggered) => {
-                            if triggered {
-                                until = Some(sooner(until, Instant::now() + self.limits.after));
-                            }
-                            stop = self.limits.count == Some(self.taken);
-                            flush = flush.or_else(|| Some(Instant::now() + FLUSH));
-                        }
-                        Err(error) => {
-                            unwritten += error.lost;
-                            trouble = Some(error);
-                            stop = true;
-                        }
-                    }
-                }
+            match self.session.next(course.deadline())? {
+                Turn::Packets => self.packets(&mut course)?,
                 Turn::Woken(STOP) => {
                     drain(&self.signals.stop);
-                    if stopping {
+                    if course.is_ending() {
                         // Asked a second time: what is still under way is not waited for.
                         break;
                     }
-                    stop = true;
+                    course.stop();
                 }
                 Turn::Woken(USR1) => {
                     drain(&self.signals.usr1);
                     if self.trigger.as_mut().is_some_and(Trigger::by_signal) {
-                        until = Some(sooner(until, Instant::now() + self.limits.after));
-                        if let Err(error) = self.sink.release() {
-                            unwritten += error.lost;
-                            trouble = trouble.or(Some(error));
-                            stop = true;
-                        }
+                        self.release(&mut course);
                     }
                 }
                 Turn::Woken(READER) => {
                     let _ = self.session.unwatch(std::io::stdout().as_fd());
-                    stop = true;
+                    course.stop();
                 }
                 Turn::Woken(FOLLOWER) => self.follow()?,
                 Turn::Woken(number) => {
                     if self.ended((number - MEMBERS) as usize)? {
-                        until = Some(sooner(until, Instant::now() + self.limits.after));
-                        if let Err(error) = self.sink.release() {
-                            unwritten += error.lost;
-                            trouble = trouble.or(Some(error));
-                            stop = true;
-                        }
+                        self.release(&mut course);
                     }
                 }
                 Turn::Link { ring, state } => self.tell_link(ring, state),
-                Turn::Closed { ring, ledger } => {
-                    let now = now();
-                    end = end.or(Some(now));
-                    if let Some(captured) = self.captured.get_mut(&ring) {
-                        captured.ledger = ledger;
-                        captured.until = Some(now);
-                    }
-                    if let Some(follower) = &mut self.follower {
-                        follower.closed();
-                    }
-                }
-                Turn::Deadline => {
-                    let now = Instant::now();
-                    stop = until.is_some_and(|until| until <= now);
-                    if flush.is_some_and(|flush| flush <= now) {
-                        flush = None;
-                        if trouble.is_none() {
-                            trouble = self.sink.flush().err();
-                            stop |= trouble.is_some();
-                            unwritten += trouble.as_ref().map_or(0, |trouble| trouble.lost);
-                        }
-                    }
-                    if tick.is_some_and(|tick| tick <= now) {
-                        tick = Some(now + TICK);
-                        if let Err(error) = self.tick()? {
-                            stop = true;
-                            unwritten += error.lost;
-                            trouble = trouble.or(Some(error));
-                        }
-                    }
-                }
+                Turn::Closed { ring, ledger } => self.closed(ring, ledger, &mut course),
+                Turn::Deadline => {}
                 Turn::Finished => break,
             }
-            if stop && !stopping {
-                stopping = true;
-                until = None;
+            // At every turn: where packets never pause there is no turn for the time alone.
+            self.keep_time(&mut course)?;
+            if course.begins_to_end() {
                 self.session.expect_more(false);
-                end = end.or(Some(now()));
                 self.session.stop_all()?;
             }
         }
-        self.finish(trouble, unwritten, end.unwrap_or_else(now))
+        self.finish(course)
     }
 
-    fn finish(
-        mut self,
-        mut trouble: Option<Trouble>,
-        mut unwritten: u64,
-        end: Timestamp,
-    ) -> Result<Outcome, Failure> {
+    /// Hands packets on, as many as are wanted.
+    fn packets(&mut self, course: &mut Course) -> Result<(), Failure> {
+        self.tell_before_a_seam()?;
+        let wanted = wanted(self.session.packets(), &mut self.captured);
+        let all = wanted.as_deref().unwrap_or(self.session.packets());
+        let left = self.limits.count.map_or(u64::MAX, |count| count - self.taken);
+        let (packets, surplus) = all.split_at(all.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+        for packet in surplus {
+            if let Some(captured) = self.captured.get_mut(&packet.interface) {
+                captured.surplus += 1;
+            }
+        }
+        if course.has_failed() {
+            course.lose(packets.len() as u64);
+            return Ok(());
+        }
+        if let Some(pairs) = &mut self.pairs {
+            packets.iter().for_each(|packet| {
+                pairs.see(packet);
+            });
+        }
+        let captured = &self.captured;
+        let link_type = |ring| Some(captured.get(&ring)?.spot.interface.link_type);
+        let result = take(self.sink.as_mut(), self.trigger.as_mut(), packets, link_type);
+        self.taken += packets.len() as u64;
+        match result {
+            Ok(triggered) => {
+                if triggered {
+                    course.end_within(self.limits.after);
+                }
+                if self.limits.count == Some(self.taken) {
+                    course.stop();
+                }
+                course.flush_soon();
+            }
+            Err(trouble) => course.fail(trouble),
+        }
+        Ok(())
+    }
+
+    /// The trigger came otherwise than by a packet.
+    fn release(&mut self, course: &mut Course) {
+        course.end_within(self.limits.after);
+        if let Err(trouble) = self.sink.release() {
+            course.fail(trouble);
+        }
+    }
+
+    fn closed(&mut self, ring: RingId, ledger: Ledger, course: &mut Course) {
+        let now = course.end_now();
+        if let Some(captured) = self.captured.get_mut(&ring) {
+            captured.ledger = ledger;
+            captured.until = Some(now);
+        }
+        if let Some(follower) = &mut self.follower {
+            follower.closed();
+        }
+    }
+
+    /// Does what it is time for.
+    fn keep_time(&mut self, course: &mut Course) -> Result<(), Failure> {
+        let Due { flush, tick } = course.due(Instant::now());
+        if flush && !course.has_failed() {
+            self.sink.flush().unwrap_or_else(|trouble| course.fail(trouble));
+        }
+        if tick {
+            self.tick()?.unwrap_or_else(|trouble| course.fail(trouble));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, mut course: Course) -> Result<Outcome, Failure> {
         if self.show {
             // The last counters give way to the summary.
             let _ = write!(std::io::stderr(), "\r\x1b[K");
@@ -378,19 +342,18 @@ impl Live {
                 captured.ledger = ledger;
             }
         }
+        let end = course.end();
         for (ring, captured) in &self.captured {
             let told = self.sink.statistics(*ring, captured.statistics(end));
-            trouble = trouble.or(told.err());
+            told.unwrap_or_else(|trouble| course.fail(trouble));
         }
-        if let Err(error) = self.sink.finish() {
-            unwritten += error.lost;
-            trouble = trouble.or(Some(error));
-        }
+        self.sink.finish().unwrap_or_else(|trouble| course.fail(trouble));
+        let (unwritten, failure) = course.outcome();
         Ok(Outcome {
             captured: self.captured,
             pairs: self.pairs.map(|pairs| pairs.finish(end)).unwrap_or_default(),
             unwritten,
-            failure: trouble.filter(|trouble| !trouble.closed).map(|trouble| trouble.failure),
+            failure,
             sink: self.sink,
         })
     }
@@ -495,10 +458,6 @@ fn wanted<'a>(packets: &[Packet<'a>], captured: &mut BTreeMap<RingId, Captured>)
         fits
     };
     Some(packets.iter().copied().filter(|packet| fits(packet)).collect())
-}
-
-fn sooner(until: Option<Instant>, other: Instant) -> Instant {
-    until.map_or(other, |until| until.min(other))
 }
 
 /// Whether counters are to be shown while it runs: on a terminal that no lines go to.

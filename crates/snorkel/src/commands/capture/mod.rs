@@ -2,6 +2,7 @@
 
 mod begin;
 mod captured;
+mod course;
 pub(crate) mod filter;
 mod follow;
 pub(crate) mod live;
@@ -34,8 +35,9 @@ use crate::commands::{complete, warn_all};
 use crate::entry::invoker::invoker;
 use crate::failure::{Failure, Outcome};
 use crate::render::capture as render;
+use course::Limits;
 use filter::Filters;
-use live::{Limits, Live};
+use live::Live;
 use opening::Settings;
 use signals::Signals;
 use sink::{Files, Flight, Lines, Objects, Sink};
