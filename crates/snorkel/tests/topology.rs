@@ -192,6 +192,31 @@ fn which_answers_for_every_kind_of_thing() {
 }
 
 #[test]
+fn a_process_is_found_also_if_no_engine_names_it() {
+    let lab = lab(LabSpec::default());
+    let web = target(&lab, "web");
+    let words = ["exec", &web, "--", "sh", "-c", "echo ready; exec sleep 1000"];
+    let mut child = snorkel(words).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let ran = run(["which", "--json", &child.id().to_string(), &std::process::id().to_string()]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let found: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    let process = |at: usize| {
+        let found = found["things"][at]["found"].as_array().unwrap();
+        found.iter().find(|f| f["found_as"] == "process").unwrap_or_else(|| panic!("{found:?}")).clone()
+    };
+    assert_eq!(process(0)["targets"], serde_json::json!([web]));
+    assert_eq!(process(0)["inside"]["name"], "eth0");
+    assert_eq!(
+        (process(1)["host"].clone(), process(1)["targets"].clone()),
+        (true.into(), serde_json::json!([]))
+    );
+}
+
+#[test]
 fn what_is_nothing_is_said_to_be_nothing_and_something_alike_is_named() {
     let lab = lab(LabSpec::default());
     let ran = run(["which", "vethweeb"]);

@@ -57,7 +57,8 @@ impl Which {
             self.things.iter().map(|t| t.parse().unwrap_or_else(|never| match never {})).collect();
         let listeners = things.iter().any(|thing| matches!(thing, Thing::Socket(_)));
         let survey = Survey { query: globals.query(&[]), listeners };
-        let snapshot = Surveyor::new(survey).take()?;
+        let pids = things.iter().filter_map(Thing::as_process).collect();
+        let snapshot = Surveyor::new(survey).with_processes(pids).take()?;
         warn_snapshot(&snapshot);
         let mut answers = Vec::new();
         for (typed, thing) in self.things.iter().zip(&things) {
