@@ -225,6 +225,11 @@ fn what_is_nothing_is_said_to_be_nothing_and_something_alike_is_named() {
         ran.stderr.contains("nothing here is 'vethweeb'") && ran.stderr.contains("did you mean vethweb"),
         "{ran:?}"
     );
+    let web = target(&lab, "web");
+    let ran = run(["which", &web]);
+    assert!(ran.status == 1 && ran.stderr.contains(&format!("try: snorkel ls {web}")), "{ran:?}");
+    let ran = run(["which", "x"]);
+    assert!(!ran.stderr.contains("did you mean"), "{ran:?}");
     let ran = run(["which", "203.0.113.77", &format!("{}/eth0", target(&lab, "web"))]);
     assert_eq!(ran.status, 1, "one of two was not found");
     assert!(ran.stdout.contains("eth0") && ran.stderr.contains("203.0.113.77"), "{ran:?}");

@@ -157,7 +157,8 @@ fn unknown(snapshot: &Snapshot, thing: &Thing) -> Unknown {
         let links = snapshot.namespaces.iter().flat_map(|namespace| &namespace.links);
         let mut near: Vec<(usize, &str)> =
             links.map(|link| (strsim::damerau_levenshtein(&link.name, name), link.name.as_str())).collect();
-        near.retain(|(distance, _)| *distance <= 2);
+        // Of a short name not all may be another's.
+        near.retain(|(distance, _)| *distance <= 2 && *distance < name.chars().count());
         near.sort_unstable();
         near.dedup();
         suggestions = near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect();
