@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{Host, LONG, good, lab, run, snorkel, target};
+use common::{Host, LONG, end_of, good, lab, run, snorkel, target};
 use serde_json::Value;
 use snorkel_lab::{Kind, LabSpec, NodeSpec, Scoped};
 
@@ -261,7 +261,19 @@ fn a_closed_pipe_is_a_quiet_end() {
 }
 
 #[test]
-fn a_watch_shows_what_comes_and_goes_and_ends_with_its_reader() {
+fn a_watch_ends_with_its_reader_though_nothing_changes() {
+    let mut child =
+        snorkel(["ls", "--watch", "--json", "--engine", "lab"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    let status = end_of(&mut child).expect("it ends");
+    // As if SIGPIPE had ended it.
+    assert_eq!(status.code(), Some(141));
+}
+
+#[test]
+fn a_watch_shows_what_comes_and_goes() {
     let name = format!("watched-{}", std::process::id());
     let mut child = snorkel(["ls", "--watch", "--json", "--engine", "lab", "--engine", "pid"])
         .stdout(Stdio::piped())

@@ -3,7 +3,7 @@
 //! Link events of every namespace arrive on one socket: the surveyor's private namespace has a number for each
 //! namespace that it has read, and `NETLINK_LISTEN_ALL_NSID` (netlink(7)) delivers the events of all of them.
 
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -31,11 +31,12 @@ pub(crate) fn run(
     mut surveyor: Surveyor,
     show: impl Fn(Snapshot, bool) -> Result<String, Failure>,
 ) -> Outcome {
-    let terminal = std::io::stdout().is_terminal();
+    let terminal = io::stdout().is_terminal();
     let changes = Changes::follow(query, &surveyor)?;
     if terminal {
         changes.follow_terminal()?;
     }
+    changes.follow_reader()?;
     let mut snapshot = surveyor.take()?;
     let mut last = String::new();
     loop {
@@ -69,6 +70,8 @@ enum Told {
     World,
     /// The terminal has to be drawn anew.
     Terminal,
+    /// Nobody reads what is shown.
+    Unread,
     /// The links are not followed any more, and why.
     Lost(String),
 }
@@ -85,6 +88,7 @@ impl News {
         match told {
             Told::World => self.world = true,
             Told::Terminal => self.terminal = true,
+            Told::Unread => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
             Told::Lost(why) => {
                 return Err(Failure::new(format!("the links cannot be followed any more: {why}")));
             }
@@ -121,6 +125,22 @@ impl Changes {
             // A byte a signal; those that are there by then count as one.
             let mut bytes = [0; 64];
             while came.read(&mut bytes).is_ok_and(|read| read > 0) && teller.send(Told::Terminal).is_ok() {}
+        })?;
+        Ok(())
+    }
+
+    /// Follows whoever reads what is shown: with a reader that has gone there may be nothing to show for long, and no
+    /// write that would fail.
+    fn follow_reader(&self) -> Result<(), Failure> {
+        let teller = self.teller.clone();
+        std::thread::Builder::new().name("snorkel-reader".into()).spawn(move || {
+            let stdout = io::stdout();
+            // What is not asked for is told all the same: POLLERR, POLLHUP (poll(2)).
+            let gone =
+                rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&stdout, PollFlags::empty())], None));
+            if gone.is_ok() {
+                let _ = teller.send(Told::Unread);
+            }
         })?;
         Ok(())
     }
