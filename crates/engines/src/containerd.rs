@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(found.qualified_id(), "containerd:k8s.io/aaaa");
         assert_eq!(found.pid.unwrap().get(), 4711);
         assert_eq!(found.netns_path.as_deref(), Some("/var/run/netns/cni-1".as_ref()));
-        assert_eq!(found.resolv_conf, Some(std::path::PathBuf::from("/x/resolv.conf").into()));
+        assert_eq!(found.resolv_conf.as_deref(), Some("/x/resolv.conf".as_ref()));
         assert_eq!(found.network_mode, None);
         let stopped = container(&endpoint, "k8s.io", listed(), Some(task(Status::Stopped)));
         assert_eq!((stopped.pid, stopped.netns_path.clone(), stopped.is_up()), (None, None, false));

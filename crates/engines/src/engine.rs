@@ -203,24 +203,6 @@ pub struct PublishedPort {
     pub protocol: Protocol,
 }
 
-/// A file on the host that an engine keeps for a container, as the engine says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HostFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// The UID that it has to belong to; none: any. A user's engine may name whatever file it likes, and that user may
-    /// put another in its place at any time: it is the opened file that has to be looked at, not the path.
-    #[serde(skip)]
-    pub owner: Option<u32>,
-}
-
-impl From<PathBuf> for HostFile {
-    fn from(path: PathBuf) -> HostFile {
-        HostFile { path, owner: None }
-    }
-}
-
 /// One container, as its engine describes it. Text is as the engine sent it: names and labels may hold any character,
 /// so whoever prints them escapes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,10 +244,15 @@ pub struct Container {
     pub keeper: Option<Pid>,
     /// The image it was made from.
     pub image: Option<String>,
-    /// What the engine keeps as its resolv.conf.
-    pub resolv_conf: Option<HostFile>,
-    /// What the engine keeps as its hosts file.
-    pub hosts: Option<HostFile>,
+    /// The file on the host that the engine keeps as its resolv.conf.
+    pub resolv_conf: Option<PathBuf>,
+    /// The file on the host that the engine keeps as its hosts file.
+    pub hosts: Option<PathBuf>,
+    /// The UID of the user whose engine says all this, if it is another than who asks. He may say what he likes: of
+    /// files, only those that belong to him may be believed to be the container's, and it is the opened file that has to
+    /// be looked at, not the path.
+    #[serde(skip)]
+    pub told_by: Option<u32>,
     /// The socket that the answer came from.
     pub socket: Option<PathBuf>,
 }
@@ -292,6 +279,7 @@ impl Container {
             image: None,
             resolv_conf: None,
             hosts: None,
+            told_by: None,
             socket: None,
         }
     }

@@ -43,7 +43,7 @@ impl Spec {
     pub(crate) fn complete(&self, container: &mut Container) {
         let mounted = |on: &str| {
             let mount = self.mounts.iter().find(|m| m.destination == on)?;
-            Some(PathBuf::from(&mount.source)).filter(|p| p.is_absolute()).map(Into::into)
+            Some(PathBuf::from(&mount.source)).filter(|p| p.is_absolute())
         };
         container.resolv_conf = container.resolv_conf.take().or_else(|| mounted("/etc/resolv.conf"));
         container.hosts = container.hosts.take().or_else(|| mounted("/etc/hosts"));

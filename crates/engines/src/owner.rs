@@ -36,13 +36,11 @@ pub(crate) fn of_engine(connection: &UnixStream, path: &Path) -> Result<u32> {
     }
 }
 
-/// Refuses a process that cannot be this engine's, and notes that files which a user's engine names have to be his.
+/// Refuses a process that cannot be this engine's, and notes whose engine it is that says all this.
 /// `uid` is whose engine it is, for those that users may have.
 pub(crate) fn check(container: &mut Container, uid: Option<u32>) -> Result<()> {
     let Some(uid) = uid.filter(|uid| *uid != 0 && users::own_uid() == 0) else { return Ok(()) };
-    for file in container.resolv_conf.iter_mut().chain(&mut container.hosts) {
-        file.owner = Some(uid);
-    }
+    container.told_by = Some(uid);
     // It is in the mount namespace of the user's engine; by that name something else may lie here.
     container.netns_path = None;
     match container.pid.map(|pid| (pid, belongs_to(pid, uid))) {
@@ -98,8 +96,6 @@ fn parent(namespace: &OwnedFd) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::Engine;
 
@@ -111,13 +107,9 @@ mod tests {
     #[test]
     fn an_engine_of_a_user_cannot_pass_off_a_process_of_the_host_as_its_own() {
         assert_eq!(users::own_uid(), 0, "this test needs root");
-        let mut container = Container {
-            pid: Some(Pid::own()),
-            resolv_conf: Some(PathBuf::from("/etc/shadow").into()),
-            ..Container::new(Engine::Docker, "a")
-        };
+        let mut container = Container { pid: Some(Pid::own()), ..Container::new(Engine::Docker, "a") };
         assert!(matches!(check(&mut container, Some(4_000_000)), Err(Fault::Foreign(_))));
-        assert_eq!(container.resolv_conf.as_ref().and_then(|file| file.owner), Some(4_000_000));
+        assert_eq!(container.told_by, Some(4_000_000));
         container.pid = Some(Pid::own());
         assert!(check(&mut container, Some(0)).is_ok());
     }

@@ -151,8 +151,8 @@ impl Inspected {
         if container.pid.is_some() {
             container.netns_path = filled(self.network_settings.sandbox_key).map(PathBuf::from);
         }
-        container.resolv_conf = filled(self.resolv_conf_path).map(|path| PathBuf::from(path).into());
-        container.hosts = filled(self.hosts_path).map(|path| PathBuf::from(path).into());
+        container.resolv_conf = filled(self.resolv_conf_path).map(PathBuf::from);
+        container.hosts = filled(self.hosts_path).map(PathBuf::from);
         if container.network_mode.is_none() {
             container.network_mode = filled(self.host_config.network_mode);
         }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use snorkel_engines::{Engine, HostFile};
+use snorkel_engines::Engine;
 use snorkel_netns::caps;
 use snorkel_netns::enter::{
     Dns, EtcFile, Guest, Kind, Names, Refused, Rejected, Step, Subject, free_descriptor,
@@ -244,7 +244,7 @@ fn rejection(name: &str, path: &str, why: Refused) -> String {
 
 /// The resolver configuration that the engine keeps on the host's side.
 fn engine_names(located: &Located, names: Names, name: &str) -> Result<Names, Failure> {
-    let Some(HostFile { path, owner }) = &located.container.resolv_conf else {
+    let Some(path) = &located.container.resolv_conf else {
         return Err(Failure::new(format!(
             "--dns engine: {} keeps no resolver configuration for {name}",
             located.container.engine
@@ -252,7 +252,7 @@ fn engine_names(located: &Located, names: Names, name: &str) -> Result<Names, Fa
         .hint("--dns container, --dns host or --dns ADDRESS"));
     };
     names
-        .with_resolv_conf_of(path, *owner)
+        .with_resolv_conf_of(path, located.container.told_by)
         .map_err(|why| Failure::new(format!("--dns engine: {} of {name} is not used: {why}", path.display())))
 }
 
