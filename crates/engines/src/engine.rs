@@ -248,6 +248,11 @@ pub struct Container {
     pub resolv_conf: Option<PathBuf>,
     /// The file on the host that the engine keeps as its hosts file.
     pub hosts: Option<PathBuf>,
+    /// The UID of the user whose engine says all this, if it is another than who asks. He may say what he likes: of
+    /// files, only those that belong to him may be believed to be the container's, and it is the opened file that has to
+    /// be looked at, not the path.
+    #[serde(skip)]
+    pub told_by: Option<u32>,
     /// The socket that the answer came from.
     pub socket: Option<PathBuf>,
 }
@@ -274,6 +279,7 @@ impl Container {
             image: None,
             resolv_conf: None,
             hosts: None,
+            told_by: None,
             socket: None,
         }
     }

@@ -28,6 +28,9 @@ struct Lab {
     #[serde(default, deserialize_with = "null")]
     nodes: Vec<Node>,
     switch: Option<Switch>,
+    /// Why it tells nothing.
+    #[serde(default, deserialize_with = "null")]
+    error: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,8 +59,9 @@ enum Port {
     Other(serde::de::IgnoredAny),
 }
 
-/// The members of every lab.
+/// The members of every lab. One that tells this user nothing is an error in the end: what was asked for may be there.
 pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
+    let mut barred = None;
     let deadline = Instant::now() + timeout;
     let sockets = Path::new("/proc/net/unix");
     for socket in unixsockets::listening(sockets)? {
@@ -66,6 +70,7 @@ pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
         match ask(&socket, deadline, timeout) {
             Ok((line, holder)) => match parse(&name, &line) {
                 Ok(members) => sink.extend(members.into_iter().map(|c| Container { keeper: holder, ..c })),
+                Err(fault) if fault.is_permission() => barred = Some(fault),
                 Err(fault) => sink.warn(fault),
             },
             // The lab was taken down in the meantime.
@@ -73,7 +78,7 @@ pub(crate) fn list(sink: &Sink, timeout: Duration) -> Result<()> {
             Err(fault) => sink.warn(fault),
         }
     }
-    Ok(())
+    barred.map_or(Ok(()), Err)
 }
 
 /// The line that it answers, and its process.
@@ -104,6 +109,10 @@ fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<(Vec<u8>, 
 pub(crate) fn parse(socket_name: &str, line: &[u8]) -> Result<Vec<Container>> {
     let what = format!("lab '{}'", escaped(socket_name));
     let lab: Lab = crate::http::json(&what, line)?;
+    if !lab.error.is_empty() {
+        let source = std::io::Error::new(std::io::ErrorKind::PermissionDenied, escaped(&lab.error));
+        return Err(Fault::Read { path: format!("@snorkel-lab/{}", escaped(socket_name)).into(), source });
+    }
     if !lab.lab.is_empty() && lab.lab != socket_name {
         let why = format!("it calls itself '{}'", escaped(&lab.lab));
         return Err(Fault::Garbage { what: format!("the answer of {what}"), why });
@@ -183,6 +192,12 @@ mod tests {
         let members = parse("two", ANSWER.replace("\"lab\":\"lab\"", "\"lab\":\"two\"").as_bytes()).unwrap();
         assert_eq!(members[0].qualified(), "lab:two/web");
         assert!(parse("two", ANSWER.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_lab_that_refuses_is_not_an_empty_one() {
+        let fault = parse("lab", b"{\"error\":\"this lab belongs to another user\"}").unwrap_err();
+        assert!(fault.is_permission() && fault.to_string().contains("another user"), "{fault}");
     }
 
     proptest! {

@@ -26,13 +26,20 @@ pub(crate) fn merge(found: Vec<Container>) -> Vec<Container> {
     merged
 }
 
-/// Ids that people choose (`ctr run … web`) are the same by chance; those that engines make are not.
+/// Ids that people choose (`ctr run … web`) are the same by chance; those that engines make are not. But a user's engine
+/// can say any: it gives no names to another's containers.
 fn is_same(a: &Container, b: &Container) -> bool {
     let pids_agree = match (a.pid, b.pid) {
         (Some(a), Some(b)) => a == b,
         _ => is_generated(&a.id),
     };
-    a.engine.has_ids() && b.engine.has_ids() && a.engine != b.engine && a.id == b.id && pids_agree
+    let is_one_word = a.told_by == b.told_by;
+    a.engine.has_ids()
+        && b.engine.has_ids()
+        && a.engine != b.engine
+        && a.id == b.id
+        && pids_agree
+        && is_one_word
 }
 
 fn height(engine: Engine) -> u8 {
@@ -99,6 +106,20 @@ mod tests {
             assert_eq!(merged[0].qualified(), "docker:web");
             assert_eq!(merged[0].aliases, ["containerd:moby/0123456789ab"]);
         }
+    }
+
+    #[test]
+    fn a_users_engine_gives_no_names_to_another_ones_containers() {
+        let id = "0123456789abcdef".repeat(4);
+        let web = Container { names: vec!["web".into()], ..container(Engine::Docker, &id, 7) };
+        let posing = Container {
+            names: vec!["db".into()],
+            told_by: Some(1000),
+            pid: None,
+            ..container(Engine::Podman, &id, 7)
+        };
+        let merged = merge(vec![posing.clone(), web.clone()]);
+        assert_eq!(merged, [posing, web]);
     }
 
     #[test]

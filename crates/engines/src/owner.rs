@@ -4,11 +4,10 @@
 //! A rootless container lives in a user namespace that its user owns, or in one below it: `NS_GET_OWNER_UID` and
 //! `NS_GET_PARENT` of ioctl_ns(2) say so.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use snorkel_netns::Pid;
 use tokio::net::UnixStream;
@@ -37,13 +36,11 @@ pub(crate) fn of_engine(connection: &UnixStream, path: &Path) -> Result<u32> {
     }
 }
 
-/// Refuses a process that cannot be this engine's, and forgets what a user's engine says of files that are not his.
+/// Refuses a process that cannot be this engine's, and notes whose engine it is that says all this.
 /// `uid` is whose engine it is, for those that users may have.
 pub(crate) fn check(container: &mut Container, uid: Option<u32>) -> Result<()> {
     let Some(uid) = uid.filter(|uid| *uid != 0 && users::own_uid() == 0) else { return Ok(()) };
-    let his = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == uid);
-    container.resolv_conf = container.resolv_conf.take().filter(his);
-    container.hosts = container.hosts.take().filter(his);
+    container.told_by = Some(uid);
     // It is in the mount namespace of the user's engine; by that name something else may lie here.
     container.netns_path = None;
     match container.pid.map(|pid| (pid, belongs_to(pid, uid))) {
@@ -110,13 +107,9 @@ mod tests {
     #[test]
     fn an_engine_of_a_user_cannot_pass_off_a_process_of_the_host_as_its_own() {
         assert_eq!(users::own_uid(), 0, "this test needs root");
-        let mut container = Container {
-            pid: Some(Pid::own()),
-            resolv_conf: Some("/etc/shadow".into()),
-            ..Container::new(Engine::Docker, "a")
-        };
+        let mut container = Container { pid: Some(Pid::own()), ..Container::new(Engine::Docker, "a") };
         assert!(matches!(check(&mut container, Some(4_000_000)), Err(Fault::Foreign(_))));
-        assert_eq!(container.resolv_conf, None);
+        assert_eq!(container.told_by, Some(4_000_000));
         container.pid = Some(Pid::own());
         assert!(check(&mut container, Some(0)).is_ok());
     }

@@ -74,17 +74,24 @@ pub(crate) fn launch(spec: &LabSpec) -> Result<(Lab, ChildStdin)> {
 /// One that ends meanwhile is left out; so is one that is held by somebody who is neither root nor the caller, or
 /// that does not answer, with a warning.
 pub fn list() -> Result<Vec<Lab>> {
+    let (labs, faults) = list_with_faults()?;
+    faults.iter().for_each(|fault| tracing::warn!("{}", snorkel_netns::chain(fault)));
+    Ok(labs)
+}
+
+/// As [`list`], with what went wrong with the others in the place of warnings.
+pub fn list_with_faults() -> Result<(Vec<Lab>, Vec<Error>)> {
     let path = "/proc/thread-self/net/unix";
     let table = std::fs::read(path).map_err(|e| Error::os(format!("read {path}"), e))?;
-    let mut labs = Vec::new();
+    let (mut labs, mut faults) = (Vec::new(), Vec::new());
     for name in listening_labs(&table) {
         match find(&name) {
             Ok(lab) => labs.push(lab),
             Err(Error::NoSuchLab(_)) => {}
-            Err(error) => tracing::warn!("{}", snorkel_netns::chain(&error)),
+            Err(error) => faults.push(error),
         }
     }
-    Ok(labs)
+    Ok((labs, faults))
 }
 
 /// The lab of this name; [`Error::NoSuchLab`] if there is none, or none yet.

@@ -24,7 +24,7 @@ mod server;
 mod spec;
 mod wire;
 
-pub use client::{HOLDER_ARGUMENT, down, find, list, up};
+pub use client::{HOLDER_ARGUMENT, down, find, list, list_with_faults, up};
 pub use error::{Error, Result};
 pub use holder::holder_main;
 pub use scoped::Scoped;

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -19,6 +19,10 @@ use crate::{Error, Result};
 
 /// `NS_GET_NSTYPE` of linux/nsfs.h, `_IO(0xb7, 3)`: the `CLONE_NEW*` flag of a namespace descriptor (ioctl_ns(2)).
 const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+/// `NS_GET_ID` of linux/nsfs.h, `_IOR(0xb7, 13, __u64)`, since 6.18.
+const NS_GET_ID: libc::Ioctl = 0x8008_b70d_u32 as libc::Ioctl;
+/// `PIDFD_GET_NET_NAMESPACE` of linux/pidfd.h, `_IO(0xff, 4)`, since 6.11.
+const PIDFD_GET_NET_NAMESPACE: libc::Ioctl = 0xff04;
 /// `NSFS_MAGIC` of linux/magic.h.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 
@@ -84,6 +88,20 @@ impl Netns {
         Ok(Some(Netns { fd, inode }))
     }
 
+    /// The namespace of the process that a pidfd is of. Whatever the kernel says against it, a path in /proc may still
+    /// lead there.
+    pub(crate) fn of_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Netns> {
+        // SAFETY: PIDFD_GET_NET_NAMESPACE takes no argument and writes no memory; the descriptor is open.
+        let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_NET_NAMESPACE, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel made this descriptor for the caller, and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let inode = rustix::fs::fstat(&fd)?.st_ino;
+        Ok(Netns { fd, inode })
+    }
+
     /// A fresh namespace that nothing but the returned handle holds: it goes when the handle does.
     pub fn private() -> Result<Netns> {
         on_thread("make a private network namespace", || {
@@ -105,9 +123,15 @@ impl Netns {
         Ok(NetnsId { inode: self.inode, cookie: cookie.unwrap_or(0) })
     }
 
-    /// The identities of many namespaces, read by one thread that visits each in turn. A namespace that may not be
-    /// entered has the cookie 0.
+    /// The identities of many namespaces: asked of their descriptors where the kernel tells it there, else read by one
+    /// thread that visits each in turn. A namespace that would have to be entered and may not be has the cookie 0.
     pub fn ids(all: &[&Netns]) -> Vec<NetnsId> {
+        let tell = |netns: &&Netns| Some(NetnsId { inode: netns.inode, cookie: netns.number()? });
+        if number_is_cookie()
+            && let Some(ids) = all.iter().map(tell).collect()
+        {
+            return ids;
+        }
         let visit = || {
             let cookie = |netns: &&Netns| {
                 let entered = move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
@@ -133,6 +157,14 @@ impl Netns {
         })?
     }
 
+    /// The number that the kernel has for the namespace among those of all kinds; none before 6.18.
+    fn number(&self) -> Option<u64> {
+        let mut number = 0u64;
+        // SAFETY: NS_GET_ID writes one u64 to the pointer, which is valid for it; the descriptor is open.
+        let done = unsafe { libc::ioctl(self.fd.as_raw_fd(), NS_GET_ID, &raw mut number) };
+        (done >= 0).then_some(number)
+    }
+
     /// A second handle on the same namespace.
     pub fn try_clone(&self) -> Result<Netns> {
         let fd = self.fd.try_clone().map_err(|e| Error::os("duplicate a namespace descriptor", e))?;
@@ -150,6 +182,13 @@ impl From<Netns> for File {
     fn from(netns: Netns) -> File {
         netns.fd.into()
     }
+}
+
+/// Whether the number of a network namespace is its cookie, which it is where the kernel takes both from one counter
+/// (kernel/nstree.c). The own namespace is looked at rather than the kernel's version.
+fn number_is_cookie() -> bool {
+    let cookie = cookie_here().ok();
+    cookie.is_some() && cookie == Netns::current().ok().and_then(|own| own.number())
 }
 
 /// Runs `work` on a thread of its own and waits for it.
@@ -181,4 +220,28 @@ pub fn cookie_here() -> io::Result<u64> {
         )
     };
     if got == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Pid, Process};
+
+    #[test]
+    fn many_identities_at_once_are_those_that_sockets_inside_tell() {
+        let made: Vec<Netns> = (0..3).map(|_| Netns::private().expect("this test needs root")).collect();
+        let all: Vec<&Netns> = made.iter().collect();
+        let one_by_one: Vec<NetnsId> = all.iter().map(|netns| netns.id().unwrap()).collect();
+        assert_eq!(Netns::ids(&all), one_by_one);
+        assert!(one_by_one.iter().all(|id| id.cookie != 0));
+    }
+
+    #[test]
+    fn a_process_is_in_the_namespace_that_its_path_names() {
+        let own = Process::open(Pid::own()).unwrap();
+        assert_eq!(own.netns().unwrap().inode(), Netns::current().unwrap().inode());
+        if let Ok(netns) = Netns::of_pidfd(own.as_fd()) {
+            assert_eq!(netns.id().unwrap(), Netns::current().unwrap().id().unwrap());
+        }
+    }
 }

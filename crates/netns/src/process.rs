@@ -130,6 +130,10 @@ impl Process {
 
     /// Its network namespace.
     pub fn netns(&self) -> Result<Netns> {
+        // The pidfd itself leads to no other process's.
+        if let Ok(netns) = Netns::of_pidfd(self.fd.as_fd()) {
+            return Ok(netns);
+        }
         let read = Netns::open(&self.path("ns/net"));
         self.check_alive()?;
         read

@@ -342,6 +342,14 @@ fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
     assert_eq!(ran.status, 125, "{ran:?}");
     assert!(ran.stderr.contains("CAP_SYS_ADMIN") && ran.stderr.contains("sudo"), "{ran:?}");
     assert!(ran.stderr.starts_with("snorkel: cannot ") && !ran.stderr.contains("warning"), "{ran:?}");
+    // It is there, though nobody is told of it.
+    let ran = as_nobody(&dir, &["exec", &target(&lab, "web"), "--", "true"]);
+    assert_eq!(ran.status, 125, "{ran:?}");
+    assert!(ran.stderr.contains("belongs to another user") && ran.stderr.contains("as root"), "{ran:?}");
+    assert!(!ran.stderr.contains("no target"), "{ran:?}");
+    let ran = as_nobody(&dir, &["lab", "ls"]);
+    assert!(!ran.stdout.contains("no lab is up"), "{ran:?}");
+    assert!(ran.stderr.starts_with("snorkel: warning: ") && ran.stderr.contains(&lab.name), "{ran:?}");
     let ran = as_nobody(&dir, &["ls", "--wide"]);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(ran.stderr.contains("CAP_SYS_PTRACE"), "{ran:?}");

@@ -4,10 +4,13 @@
 
 mod common;
 
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-use common::{SNORKEL, good, lab, run, target};
+use common::{Limit, SNORKEL, good, lab, run, target};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use snorkel_lab::LabSpec;
 
@@ -65,4 +68,61 @@ fn a_watch_on_a_terminal_neither_clears_nor_wraps_nor_scrolls() {
     for line in plain.lines() {
         assert!(line.trim_end().chars().count() <= 40, "{line:?}");
     }
+}
+
+/// A terminal of its own: the side that sees what is drawn, and the side to run in.
+fn terminal(columns: u16, rows: u16) -> (File, OwnedFd) {
+    let (mut outside, mut inside) = (-1, -1);
+    // SAFETY: writes two numbers to live locals; name, settings and size are left out.
+    let made = unsafe {
+        libc::openpty(
+            &raw mut outside,
+            &raw mut inside,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            std::ptr::null(),
+        )
+    };
+    assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the call above made both descriptors, and nobody else has them.
+    let (outside, inside) = unsafe { (File::from_raw_fd(outside), OwnedFd::from_raw_fd(inside)) };
+    resize(&outside, columns, rows);
+    (outside, inside)
+}
+
+fn resize(terminal: &File, columns: u16, rows: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(terminal, size).unwrap();
+}
+
+#[test]
+fn a_watch_draws_anew_as_soon_as_its_terminal_has_another_size() {
+    let _lab = lab(LabSpec::idle(20));
+    let (mut outside, inside) = terminal(120, 40);
+    let mut child = Command::new("setsid")
+        .args(["--ctty", SNORKEL, "ls", "--watch", "--engine", "lab", "--engine", "pid"])
+        .stdin(inside.try_clone().unwrap())
+        .stdout(inside)
+        .spawn()
+        .unwrap();
+    let _limit = Limit::on(&child);
+    let mut seen = String::new();
+    let mut until = |wanted: &str, part: &mut File| {
+        let mut bytes = [0; 4096];
+        while !seen.contains(wanted) {
+            // An error is the end of the one who draws (EIO).
+            let length = part.read(&mut bytes).unwrap_or(0);
+            assert!(length > 0, "it ended: {seen:?}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+        seen.clear();
+    };
+    until("n0020", &mut outside);
+    // Nothing happens from now on but this.
+    resize(&outside, 60, 8);
+    until("more lines", &mut outside);
+    resize(&outside, 120, 40);
+    until("n0020", &mut outside);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{Host, LONG, good, lab, run, snorkel, target};
+use common::{Host, LONG, end_of, good, lab, run, snorkel, target};
 use serde_json::Value;
 use snorkel_lab::{Kind, LabSpec, NodeSpec, Scoped};
 
@@ -192,6 +192,31 @@ fn which_answers_for_every_kind_of_thing() {
 }
 
 #[test]
+fn a_process_is_found_also_if_no_engine_names_it() {
+    let lab = lab(LabSpec::default());
+    let web = target(&lab, "web");
+    let words = ["exec", &web, "--", "sh", "-c", "echo ready; exec sleep 1000"];
+    let mut child = snorkel(words).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let ran = run(["which", "--json", &child.id().to_string(), &std::process::id().to_string()]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let found: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    let process = |at: usize| {
+        let found = found["things"][at]["found"].as_array().unwrap();
+        found.iter().find(|f| f["found_as"] == "process").unwrap_or_else(|| panic!("{found:?}")).clone()
+    };
+    assert_eq!(process(0)["targets"], serde_json::json!([web]));
+    assert_eq!(process(0)["inside"]["name"], "eth0");
+    assert_eq!(
+        (process(1)["host"].clone(), process(1)["targets"].clone()),
+        (true.into(), serde_json::json!([]))
+    );
+}
+
+#[test]
 fn what_is_nothing_is_said_to_be_nothing_and_something_alike_is_named() {
     let lab = lab(LabSpec::default());
     let ran = run(["which", "vethweeb"]);
@@ -200,6 +225,11 @@ fn what_is_nothing_is_said_to_be_nothing_and_something_alike_is_named() {
         ran.stderr.contains("nothing here is 'vethweeb'") && ran.stderr.contains("did you mean vethweb"),
         "{ran:?}"
     );
+    let web = target(&lab, "web");
+    let ran = run(["which", &web]);
+    assert!(ran.status == 1 && ran.stderr.contains(&format!("try: snorkel ls {web}")), "{ran:?}");
+    let ran = run(["which", "x"]);
+    assert!(!ran.stderr.contains("did you mean"), "{ran:?}");
     let ran = run(["which", "203.0.113.77", &format!("{}/eth0", target(&lab, "web"))]);
     assert_eq!(ran.status, 1, "one of two was not found");
     assert!(ran.stdout.contains("eth0") && ran.stderr.contains("203.0.113.77"), "{ran:?}");
@@ -231,7 +261,19 @@ fn a_closed_pipe_is_a_quiet_end() {
 }
 
 #[test]
-fn a_watch_shows_what_comes_and_goes_and_ends_with_its_reader() {
+fn a_watch_ends_with_its_reader_though_nothing_changes() {
+    let mut child =
+        snorkel(["ls", "--watch", "--json", "--engine", "lab"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    let status = end_of(&mut child).expect("it ends");
+    // As if SIGPIPE had ended it.
+    assert_eq!(status.code(), Some(141));
+}
+
+#[test]
+fn a_watch_shows_what_comes_and_goes() {
     let name = format!("watched-{}", std::process::id());
     let mut child = snorkel(["ls", "--watch", "--json", "--engine", "lab", "--engine", "pid"])
         .stdout(Stdio::piped())

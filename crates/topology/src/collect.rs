@@ -12,7 +12,7 @@ use crate::askers::{Askers, Wanted};
 use crate::join::{RawNamespace, join};
 use crate::processes::{self, Inhabited};
 use crate::proof::{self, Look};
-use crate::snapshot::{Namespace, SCHEMA, Snapshot, Target};
+use crate::snapshot::{Inmate, Namespace, SCHEMA, Snapshot, Target};
 use crate::{Error, Result, listeners};
 
 /// What a snapshot is to hold.
@@ -29,12 +29,19 @@ pub struct Survey {
 pub struct Surveyor {
     survey: Survey,
     askers: Askers,
+    processes: Vec<Pid>,
 }
 
 impl Surveyor {
     /// Makes ready to take snapshots.
     pub fn new(survey: Survey) -> Surveyor {
-        Surveyor { survey, askers: Askers::new() }
+        Surveyor { survey, askers: Askers::new(), processes: Vec::new() }
+    }
+
+    /// Tells of these processes, too, where they are.
+    #[must_use]
+    pub fn with_processes(self, processes: Vec<Pid>) -> Surveyor {
+        Surveyor { processes, ..self }
     }
 
     /// The namespace in which every namespace that was read has a number; link events of all of them arrive there.
@@ -200,6 +207,10 @@ impl Surveyor {
             target.netns = Some(*id);
             target.host = id.inode == own;
         }
+        snapshot.processes.extend(self.processes.iter().filter_map(|pid| {
+            let (inode, _) = inhabited.namespaces.iter().find(|(_, pids)| pids.contains(pid))?;
+            Some(Inmate { pid: *pid, netns: *identities.get(inode)? })
+        }));
     }
 
     /// Reads all these, each by its inode.

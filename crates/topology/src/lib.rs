@@ -18,5 +18,6 @@ pub mod which;
 pub use collect::{Survey, Surveyor};
 pub use error::{Error, Result};
 pub use snapshot::{
-    Address, Bridge, Link, LinkRef, Listener, Namespace, Peer, SCHEMA, Snapshot, Target, is_loopback_only,
+    Address, Bridge, Inmate, Link, LinkRef, Listener, Namespace, Peer, SCHEMA, Snapshot, Target,
+    is_loopback_only,
 };

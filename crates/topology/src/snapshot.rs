@@ -23,6 +23,9 @@ pub struct Snapshot {
     pub targets: Vec<Target>,
     /// Every network namespace that was found, each once.
     pub namespaces: Vec<Namespace>,
+    /// Processes that were asked for, where each of them is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Inmate>,
     /// What could not be read, a line each.
     pub warnings: Vec<String>,
 }
@@ -62,6 +65,15 @@ pub struct Namespace {
     /// Why the links are not known, if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A process, whether or not it is the one by which an engine knows a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inmate {
+    /// Its number on this host.
+    pub pid: Pid,
+    /// The network namespace that it is in.
+    pub netns: NetnsId,
 }
 
 /// A network interface of one namespace.

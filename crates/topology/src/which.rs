@@ -20,7 +20,8 @@ use crate::snapshot::{Bridge, Link, LinkRef, Namespace, Snapshot};
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Thing {
-    /// A bare number: an index on the host, the inode of a namespace, or a PID.
+    /// A bare number: an index on the host, the inode of a namespace, or a PID, of which the snapshot must know
+    /// ([`Snapshot::processes`]) unless an engine names it.
     Number(u64),
     /// `net:[4026531840]`: the inode of a network namespace, as /proc shows it.
     Inode(u64),
@@ -71,6 +72,16 @@ impl FromStr for Thing {
             // "eth0@if7" is how `ip link` prints a name.
             None => Thing::Link(text.split_once('@').map_or(text, |(name, _)| name).to_owned()),
         })
+    }
+}
+
+impl Thing {
+    /// The process that it may be.
+    pub fn as_process(&self) -> Option<Pid> {
+        match self {
+            Thing::Number(number) => i32::try_from(*number).ok().and_then(Pid::new),
+            _ => None,
+        }
     }
 }
 
@@ -146,7 +157,8 @@ fn unknown(snapshot: &Snapshot, thing: &Thing) -> Unknown {
         let links = snapshot.namespaces.iter().flat_map(|namespace| &namespace.links);
         let mut near: Vec<(usize, &str)> =
             links.map(|link| (strsim::damerau_levenshtein(&link.name, name), link.name.as_str())).collect();
-        near.retain(|(distance, _)| *distance <= 2);
+        // Of a short name not all may be another's.
+        near.retain(|(distance, _)| *distance <= 2 && *distance < name.chars().count());
         near.sort_unstable();
         near.dedup();
         suggestions = near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect();
@@ -209,9 +221,10 @@ fn by_number(snapshot: &Snapshot, number: u64) -> Vec<Finding> {
         }
     }
     found.extend(by_inode(snapshot, number));
-    if let Some(pid) = i32::try_from(number).ok().and_then(Pid::new) {
+    if let Some(pid) = Thing::Number(number).as_process() {
         let meant = snapshot.targets.iter().filter(|t| t.container.pid == Some(pid)).filter_map(|t| t.netns);
-        let mut meant: Vec<NetnsId> = meant.collect();
+        let others = snapshot.processes.iter().filter(|p| p.pid == pid).map(|p| p.netns);
+        let mut meant: Vec<NetnsId> = meant.chain(others).collect();
         meant.sort_unstable();
         meant.dedup();
         for id in meant {

@@ -43,6 +43,8 @@ pub enum Refused {
     Not(&'static str),
     /// It has more bytes than anybody needs there.
     TooLarge,
+    /// It belongs to another user than to the one who named it.
+    Foreign,
     /// Its file system did not answer in time.
     Stalled,
     /// The kernel refused.
@@ -55,6 +57,7 @@ impl fmt::Display for Refused {
             Refused::Missing => f.write_str("there is none"),
             Refused::Not(what) => write!(f, "it is {what}, not an ordinary file"),
             Refused::TooLarge => f.write_str("it is far larger than such a file ever is"),
+            Refused::Foreign => f.write_str("it is not a file of the user whose engine names it"),
             Refused::Stalled => write!(f, "its file system gave no answer within {} s", PATIENCE.as_secs()),
             Refused::Os(e) => e.fmt(f),
         }
@@ -65,6 +68,8 @@ impl fmt::Display for Refused {
 #[derive(Debug)]
 pub struct Guest {
     root: OwnedFd,
+    /// Who may own a file that is read; none: anybody.
+    owner: Option<u32>,
     may_stall: bool,
     /// Whether it did: then nobody is sent there again.
     stalled: Cell<bool>,
@@ -76,13 +81,16 @@ impl Guest {
         let root = process.root()?;
         // The root was opened and the process was still there: a table that cannot be read by now is of no use.
         let table = mounts::read(&process.path("mountinfo")).unwrap_or_default();
-        Ok(Guest { root, may_stall: mounts::any_may_stall(&table), stalled: Cell::new(false) })
+        let may_stall = mounts::any_may_stall(&table);
+        Ok(Guest { root, owner: None, may_stall, stalled: Cell::new(false) })
     }
 
-    /// The host's own files, for those that an engine keeps there on a container's behalf.
-    pub(super) fn of_host() -> Result<Guest, Refused> {
+    /// The host's own files, for those that an engine keeps there on a container's behalf. With an `owner` only those
+    /// of that user; what lies on the way to them may be that user's, too, and stall.
+    pub(super) fn of_host(owner: Option<u32>) -> Result<Guest, Refused> {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Ok(Guest { root: root.map_err(Refused::Os)?, may_stall: false, stalled: Cell::new(false) })
+        let root = root.map_err(Refused::Os)?;
+        Ok(Guest { root, owner, may_stall: owner.is_some(), stalled: Cell::new(false) })
     }
 
     /// Reads an ordinary file of at most `limit` bytes; `path` is relative to the container's root.
@@ -93,13 +101,13 @@ impl Guest {
         if self.stalled.get() {
             return Err(Refused::Stalled);
         }
-        let read = read_apart(self.root.as_fd(), path, limit);
+        let read = read_apart(self.root.as_fd(), path, limit, self.owner);
         self.stalled.set(read == Err(Refused::Stalled));
         read
     }
 
     fn read_here(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
-        let (file, size) = open(self.root.as_fd(), path, limit)?;
+        let (file, size) = open(self.root.as_fd(), path, limit, self.owner)?;
         // The size is below the limit: `open` has seen to that.
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         File::from(file).take(size).read_to_end(&mut bytes).map_err(refused)?;
@@ -112,7 +120,12 @@ fn refused(error: io::Error) -> Refused {
 }
 
 /// Opens the file if it is one that may be read, and says how many bytes of it are to be read. Allocates nothing.
-fn open(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<(OwnedFd, u64), Refused> {
+fn open(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    limit: u64,
+    owner: Option<u32>,
+) -> Result<(OwnedFd, u64), Refused> {
     let place = rustix::fs::openat2(
         root,
         path,
@@ -134,6 +147,9 @@ fn open(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<(OwnedFd, u64),
         FileType::Directory => return Err(Refused::Not(DIRECTORY)),
         FileType::Socket => return Err(Refused::Not(SOCKET)),
         _ => return Err(Refused::Not(STRANGE)),
+    }
+    if owner.is_some_and(|owner| owner != stat.st_uid) {
+        return Err(Refused::Foreign);
     }
     // An ordinary file by its mode, a window into the kernel by its content: /proc/kmsg, /proc/kcore, tracefs.
     if is_the_kernels(rustix::fs::fstatfs(&place).map_err(Refused::Os)?.f_type as u64) {
@@ -178,7 +194,7 @@ fn fd_path(fd: i32, buffer: &mut [u8; 32]) -> &str {
 /// Reads in a grandchild, so that a file system that never answers holds up nobody: the grandchild is nobody's child
 /// to wait for, holds nothing of the caller's, and dies when its system call returns, or before where the kernel lets it
 /// be interrupted.
-fn read_apart(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
+fn read_apart(root: BorrowedFd<'_>, path: &Path, limit: u64, owner: Option<u32>) -> Result<Vec<u8>, Refused> {
     let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Refused::Os)?;
     // SAFETY: other threads may exist; the child calls only async-signal-safe functions (signal-safety(7); the rest are
     // bare system calls) and never returns from this block.
@@ -189,7 +205,7 @@ fn read_apart(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<Vec<u8>, 
             unsafe {
                 if libc::fork() == 0 {
                     stand_alone(root.as_raw_fd(), theirs.as_raw_fd());
-                    relay(root, path, limit, theirs.as_fd());
+                    relay(root, path, limit, owner, theirs.as_fd());
                 }
                 libc::_exit(0)
             }
@@ -252,9 +268,9 @@ fn stand_alone(root: i32, pipe: i32) {
 }
 
 /// The grandchild's work: the file's bytes into the pipe, then one byte more that says it was all, or why it was not.
-fn relay(root: BorrowedFd<'_>, path: &Path, limit: u64, pipe: BorrowedFd<'_>) {
+fn relay(root: BorrowedFd<'_>, path: &Path, limit: u64, owner: Option<u32>, pipe: BorrowedFd<'_>) {
     let mut chunk = [0u8; 4096];
-    let end = match open(root, path, limit) {
+    let end = match open(root, path, limit, owner) {
         Err(why) => code(why),
         Ok((file, mut left)) => loop {
             let want = left.min(chunk.len() as u64) as usize;
@@ -287,6 +303,7 @@ fn code(why: Refused) -> [u8; 2] {
         Refused::Not(what) => [2, KINDS.iter().position(|kind| *kind == what).unwrap_or(0) as u8],
         Refused::TooLarge => [3, 0],
         Refused::Stalled => [4, 0],
+        Refused::Foreign => [6, 0],
         Refused::Os(e) => [5, e.raw_os_error().clamp(0, 255) as u8],
     }
 }
@@ -298,6 +315,7 @@ fn verdict(mut bytes: Vec<u8>) -> Result<Vec<u8>, Refused> {
         Some([1, _]) => Err(Refused::Missing),
         Some([2, kind]) => Err(Refused::Not(KINDS.get(usize::from(*kind)).copied().unwrap_or(STRANGE))),
         Some([3, _]) => Err(Refused::TooLarge),
+        Some([6, _]) => Err(Refused::Foreign),
         Some([5, e]) => Err(Refused::Os(Errno::from_raw_os_error(i32::from(*e)))),
         _ => Err(Refused::Stalled),
     }
@@ -310,7 +328,7 @@ mod tests {
 
     fn guest(dir: &Path, may_stall: bool) -> Guest {
         let root = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        Guest { root, may_stall, stalled: Cell::new(false) }
+        Guest { root, owner: None, may_stall, stalled: Cell::new(false) }
     }
 
     fn both_ways(check: impl Fn(&Path, &Guest)) {
@@ -354,6 +372,24 @@ mod tests {
         both_ways(|dir, guest| {
             File::create(dir.join("etc/resolv.conf")).unwrap().set_len(1 << 30).unwrap();
             assert_eq!(guest.read(Path::new("etc/resolv.conf"), 65536), Err(Refused::TooLarge));
+        });
+    }
+
+    #[test]
+    fn what_one_user_names_must_be_that_users_own_whatever_link_leads_there() {
+        both_ways(|dir, guest| {
+            std::fs::write(dir.join("etc/resolv.conf"), "mine").unwrap();
+            std::fs::write(dir.join("etc/shadow"), "secret").unwrap();
+            let alice = 4_000_000;
+            std::os::unix::fs::chown(dir.join("etc/resolv.conf"), Some(alice), None)
+                .expect("this test needs root");
+            let hers = Guest { owner: Some(alice), ..self::guest(dir, guest.may_stall) };
+            assert_eq!(hers.read(Path::new("etc/resolv.conf"), 100).unwrap(), b"mine");
+            assert_eq!(hers.read(Path::new("etc/shadow"), 100), Err(Refused::Foreign));
+            std::fs::remove_file(dir.join("etc/resolv.conf")).unwrap();
+            symlink("shadow", dir.join("etc/resolv.conf")).unwrap();
+            assert_eq!(hers.read(Path::new("etc/resolv.conf"), 100), Err(Refused::Foreign));
+            assert_eq!(guest.read(Path::new("etc/resolv.conf"), 100).unwrap(), b"secret");
         });
     }
 

@@ -78,9 +78,9 @@ impl Names {
     }
 
     /// With the resolv.conf that lies at this path of the host, read with the same care: the container may be able to
-    /// write to it.
-    pub fn with_resolv_conf_of(mut self, path: &Path) -> Result<Names, Refused> {
-        self.resolv_conf = Guest::of_host()?.read(path, RESOLV_CONF_LIMIT)?;
+    /// write to it. If an `owner` (a UID) is given, whose engine named the path, it must be that user's file.
+    pub fn with_resolv_conf_of(mut self, path: &Path, owner: Option<u32>) -> Result<Names, Refused> {
+        self.resolv_conf = Guest::of_host(owner)?.read(path, RESOLV_CONF_LIMIT)?;
         Ok(self.that_asks_servers())
     }
 

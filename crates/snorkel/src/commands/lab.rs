@@ -8,7 +8,7 @@ use snorkel_lab::{Lab as Running, LabSpec, State};
 use snorkel_topology::SCHEMA;
 
 use crate::cli::Globals;
-use crate::commands::{complete, print, tour};
+use crate::commands::{complete, print, tour, warn_all};
 use crate::failure::{Failure, Outcome};
 use crate::render::table::{Cell, table};
 
@@ -76,9 +76,12 @@ impl Lab {
                 print(&format!("lab {} is up: {shown}\n", lab.name))?;
             }
             Action::Ls { json } => {
-                let labs = snorkel_lab::list().map_err(hinted)?;
+                let (labs, faults) = snorkel_lab::list_with_faults().map_err(hinted)?;
+                warn_all(&faults.iter().map(|fault| snorkel_netns::chain(fault)).collect::<Vec<_>>());
                 let text = if json {
                     format!("{}\n", serde_json::to_string_pretty(&Report { schema: SCHEMA, labs: &labs })?)
+                } else if labs.is_empty() && !faults.is_empty() {
+                    String::new()
                 } else {
                     listing(&labs, globals)
                 };

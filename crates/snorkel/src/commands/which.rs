@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use snorkel_topology::which::{Finding, Thing, which};
-use snorkel_topology::{SCHEMA, Survey, Surveyor};
+use snorkel_topology::{SCHEMA, Snapshot, Survey, Surveyor, Target};
 
 use crate::cli::Globals;
 use crate::commands::{complete, print, warn_all, warn_snapshot};
@@ -49,6 +49,13 @@ struct Answer<'a> {
     error: Option<String>,
 }
 
+/// Whether a target is called so, and nothing else.
+fn is_target(snapshot: &Snapshot, thing: &str) -> bool {
+    let unknown = thing.parse().is_ok_and(|parsed| which(snapshot, &parsed).is_err());
+    let named = |target: &Target| target.name == thing || target.short == thing;
+    unknown && snapshot.targets.iter().any(named)
+}
+
 impl Which {
     /// Takes one snapshot and asks it everything.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
@@ -57,7 +64,8 @@ impl Which {
             self.things.iter().map(|t| t.parse().unwrap_or_else(|never| match never {})).collect();
         let listeners = things.iter().any(|thing| matches!(thing, Thing::Socket(_)));
         let survey = Survey { query: globals.query(&[]), listeners };
-        let snapshot = Surveyor::new(survey).take()?;
+        let pids = things.iter().filter_map(Thing::as_process).collect();
+        let snapshot = Surveyor::new(survey).with_processes(pids).take()?;
         warn_snapshot(&snapshot);
         let mut answers = Vec::new();
         for (typed, thing) in self.things.iter().zip(&things) {
@@ -83,7 +91,13 @@ impl Which {
             None => Ok(ExitCode::SUCCESS),
             Some((last, others)) => {
                 warn_all(others);
-                Err(Failure::new(last.clone()))
+                let failure = Failure::new(last.clone());
+                // Whose network a target's is needs no answer; what it is plugged into, `ls` tells.
+                let mut meant = self.things.iter().filter(|thing| is_target(&snapshot, thing));
+                Err(match meant.next() {
+                    Some(target) => failure.hint(format!("snorkel ls {target}, if the target was meant")),
+                    None => failure,
+                })
             }
         }
     }

@@ -205,7 +205,7 @@ fn etc_files(
 ) -> Result<Vec<EtcFile>, Failure> {
     let (names, rejected) = match (&located.place, dns) {
         (_, Dns::Host) => return Ok(Vec::new()),
-        (Place::Netns(_, path), dns) => return named_netns_files(located, path, dns),
+        (Place::Netns(_, path), dns) => return named_netns_files(located, path, dns, warnings),
         (Place::Process(process), _) => match Guest::of(process) {
             Ok(guest) => Names::of_container(&guest),
             // Where the files are out of reach for want of rights, so are the namespaces.
@@ -252,23 +252,22 @@ fn engine_names(located: &Located, names: Names, name: &str) -> Result<Names, Fa
         .hint("--dns container, --dns host or --dns ADDRESS"));
     };
     names
-        .with_resolv_conf_of(path)
+        .with_resolv_conf_of(path, located.container.told_by)
         .map_err(|why| Failure::new(format!("--dns engine: {} of {name} is not used: {why}", path.display())))
 }
 
 /// `/etc/netns/NAME/*`, as `ip netns exec` has it (ip-netns(8)); without that folder the host's files hold.
-fn named_netns_files(located: &Located, path: &Path, dns: &Dns) -> Result<Vec<EtcFile>, Failure> {
+fn named_netns_files(
+    located: &Located,
+    path: &Path,
+    dns: &Dns,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<EtcFile>, Failure> {
     let name = path.file_name().unwrap_or_default();
-    let dir = Path::new("/etc/netns").join(name);
-    let mut files: Vec<EtcFile> = Vec::new();
-    if located.container.engine == Engine::Netns {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_symlink()) {
-                let content = std::fs::read(entry.path())?;
-                files.push(EtcFile { path: entry.file_name().into(), content });
-            }
-        }
-    }
+    let mut files: Vec<EtcFile> = match located.container.engine {
+        Engine::Netns => files_of(&Path::new("/etc/netns").join(name), warnings),
+        _ => Vec::new(),
+    };
     let resolv_conf = Path::new("/etc/resolv.conf");
     if is_hidden_with_sockets(resolv_conf) && !files.iter().any(|file| file.path == Path::new("resolv.conf"))
     {
@@ -284,6 +283,24 @@ fn named_netns_files(located: &Located, path: &Path, dns: &Dns) -> Result<Vec<Et
         files.push(EtcFile { path: "nsswitch.conf".into(), content: nsswitch_of_host(None) });
     }
     Ok(files)
+}
+
+/// The files in a directory, also by way of links; what cannot be read is left out with a warning.
+fn files_of(dir: &Path, warnings: &mut Vec<String>) -> Vec<EtcFile> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let read = std::fs::metadata(&path).and_then(|meta| match meta.is_file() {
+            true => std::fs::read(&path),
+            // A FIFO would be waited for.
+            false => Err(std::io::Error::other("it is not an ordinary file")),
+        });
+        match read {
+            Ok(content) => files.push(EtcFile { path: entry.file_name().into(), content }),
+            Err(e) => warnings.push(format!("{} is left out: {e}", path.display())),
+        }
+    }
+    files
 }
 
 fn servers_only(servers: &[IpAddr]) -> Vec<u8> {
@@ -303,4 +320,31 @@ fn nsenter(located: &Located, kinds: &[Kind], command: &[OsString]) -> String {
     words.push("--".to_owned());
     words.extend(command.iter().map(|word| shell_word(&word.to_string_lossy())));
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_left_out_by_its_name_and_the_others_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("resolv.conf"), "nameserver 192.0.2.53\n").unwrap();
+        symlink("resolv.conf", at("hosts")).unwrap();
+        symlink("nowhere", at("gone")).unwrap();
+        std::fs::create_dir(at("wireguard")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        let mut warnings = Vec::new();
+        let mut files = files_of(dir.path(), &mut warnings);
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let names: Vec<_> = files.iter().map(|file| file.path.to_str().unwrap()).collect();
+        assert_eq!(names, ["hosts", "resolv.conf"]);
+        assert_eq!(files[0].content, files[1].content);
+        for left_out in ["gone", "wireguard", "fifo"] {
+            assert!(warnings.iter().any(|line| line.contains(left_out)), "{left_out}: {warnings:?}");
+        }
+    }
 }

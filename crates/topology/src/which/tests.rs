@@ -3,7 +3,7 @@
 use snorkel_engines::{Container, Engine, PublishedPort};
 
 use super::*;
-use crate::snapshot::{Address, Listener, Target};
+use crate::snapshot::{Address, Inmate, Listener, Target};
 
 const HOST: NetnsId = NetnsId { inode: 1, cookie: 1 };
 const WEB: NetnsId = NetnsId { inode: 2, cookie: 2 };
@@ -86,6 +86,16 @@ fn ask(snapshot: &Snapshot, thing: &str) -> Vec<String> {
         format!("{} {} {}", f.found_as, f.targets.join(","), f.note.as_deref().unwrap_or_default())
     };
     found.iter().map(|f| line(f).trim().to_owned()).collect()
+}
+
+#[test]
+fn any_process_of_a_container_leads_to_it_and_one_of_the_host_to_the_host() {
+    let mut snapshot = snapshot(vec![], &[]);
+    let place = |pid, netns| Inmate { pid: Pid::new(pid).unwrap(), netns };
+    snapshot.processes = vec![place(4711, WEB), place(4712, HOST)];
+    assert_eq!(ask(&snapshot, "4711"), ["process docker:web"]);
+    assert_eq!(ask(&snapshot, "4712"), ["process"]);
+    assert_eq!(ask(&snapshot, "4713"), Vec::<String>::new());
 }
 
 #[test]

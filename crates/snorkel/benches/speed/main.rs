@@ -3,12 +3,15 @@
 //! Commands that are compared take turns (A B C, A B C, …), and the median of each counts: the machine's speed may
 //! drift, but drifts for all of them. The times are of whole processes, from spawn to reaping.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot run says why and ends")]
+#![expect(clippy::expect_used, reason = "a bench that cannot run says why and ends")]
+
+mod kernel;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use snorkel_lab::{LabSpec, Scoped};
+use snorkel_netns::Pid;
 use snorkel_testbed::{Image, Machine};
 
 /// Runs of each command, after two that do not count.
@@ -107,22 +110,54 @@ fn inside(what: &str, words: &[String]) {
     }
 }
 
-/// How the listing grows with the namespaces of a lab.
+/// How the listing grows with the namespaces of a lab, and what of that is the kernel's.
 fn scaling() {
-    println!("\nsnorkel ls over the namespaces of a lab (median of {RUNS} runs)");
-    let mut last: Option<(usize, Duration)> = None;
+    println!(
+        "\nsnorkel ls over the namespaces of a lab, and the kernel's answers alone (median of {RUNS} runs each, in turn)"
+    );
+    let mut last: Option<(usize, Grown)> = None;
     for count in [10, 100, 1000] {
         let spec = LabSpec { holder_exe: Some(snorkel().into()), ..LabSpec::idle(count) };
         let lab = Scoped::up(spec).expect("a lab of many nodes can be made; this needs root");
-        let took = medians(&[&[&snorkel(), "ls", "--engine", "lab"]])[0];
-        let further = last.map_or_else(String::new, |(before, then)| {
-            let each = took.saturating_sub(then) / u32::try_from(count - before).unwrap();
-            format!("{:.1} µs for each further namespace", each.as_secs_f64() * 1e6)
-        });
-        row(&format!("{count} namespaces"), took, &further);
-        last = Some((count, took));
-        drop(lab);
+        // The switch, which is the last node, is what all others are plugged into.
+        let processes: Vec<Pid> = lab.nodes.iter().rev().filter_map(|node| node.pid).collect();
+        let mut rounds = Vec::new();
+        for round in 0..RUNS + 2 {
+            let listing = time(&[&snorkel(), "ls", "--engine", "lab"]);
+            let kernel::Took { all, walks } = kernel::ask(&processes);
+            if round >= 2 {
+                rounds.push([listing, all, walks]);
+            }
+        }
+        let of = |what: usize| median(rounds.iter().map(|round| round[what]).collect());
+        let now = Grown { listing: of(0), kernel: of(1), walks: of(2) };
+        row(&format!("{count} namespaces"), now.listing, "");
+        row("  the kernel's answers alone", now.kernel, "");
+        if let Some((before, then)) = last {
+            let each = |now: Duration, then: Duration| {
+                now.saturating_sub(then).as_secs_f64() * 1e6 / (count - before) as f64
+            };
+            let (listing, kernel) = (each(now.listing, then.listing), each(now.kernel, then.kernel));
+            let walks = each(now.walks, then.walks);
+            println!(
+                "  each further namespace: {listing:.1} µs = kernel {kernel:.1} (numbers {walks:.1}, links and addresses \
+                 {:.1}) + {:.1}; {:.1} times as many took {:.1} times as long",
+                kernel - walks,
+                listing - kernel,
+                count as f64 / before as f64,
+                now.listing.as_secs_f64() / then.listing.as_secs_f64()
+            );
+        }
+        last = Some((count, now));
     }
+}
+
+/// How long a number of namespaces took.
+#[derive(Clone, Copy)]
+struct Grown {
+    listing: Duration,
+    kernel: Duration,
+    walks: Duration,
 }
 
 fn start_up() {
