@@ -265,7 +265,7 @@ fn a_link_counts_what_comes_and_goes_whoever_asks() {
         .run(|| {
             let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             let to = udp.local_addr().unwrap();
-            (0..10).for_each(|_| drop(udp.send_to(&[0; 100], to).unwrap()));
+            (0..10).for_each(|_| assert_eq!(udp.send_to(&[0; 100], to).unwrap(), 100));
         })
         .unwrap();
     let more = |now: snorkel_rtnl::LinkCounters| {

@@ -69,9 +69,19 @@ impl Changes {
 
     /// Waits for a change, and for the end of the burst that it comes in. `false`: nobody tells of changes any more.
     pub(crate) fn wait(&self) -> bool {
-        if self.changes.recv().is_err() {
-            return false;
+        self.changes.recv().is_ok() && self.burst()
+    }
+
+    /// As [`Changes::wait`], but no longer than this.
+    pub(crate) fn wait_at_most(&self, time: Duration) -> bool {
+        match self.changes.recv_timeout(time) {
+            Ok(()) => self.burst(),
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
         }
+    }
+
+    fn burst(&self) -> bool {
         let deadline = std::time::Instant::now() + PATIENCE;
         while std::time::Instant::now() < deadline {
             match self.changes.recv_timeout(QUIET) {
