@@ -96,6 +96,38 @@ fn a_ring_that_fills_up_does_not_wait_for_one_that_keeps_its_block() {
 }
 
 #[test]
+fn a_ring_that_is_alone_hands_its_blocks_out_in_parts_also_when_another_joins_or_goes() {
+    let (busy, quiet) = (Pair::new(), Pair::new());
+    let filter = only_ours();
+    let settings = Settings { filter: Some(&filter), ..Settings::default() };
+    let mut session = Session::new().unwrap();
+    let one = session.add(Ring::open(&busy.a, Link::Name("eth0"), &settings).unwrap()).unwrap();
+    let (at_one, at_two) = (Sender::new(&busy.a, "eth0"), Sender::new(&quiet.a, "eth0"));
+    let mut story = Story::default();
+    let part = |session: &mut Session, story: &mut Story| {
+        let before = story.packets.len();
+        until(session, story, |story| story.packets.len() > before);
+        story.packets.len() - before
+    };
+    let count = 9000;
+    (0..count).for_each(|number| at_one.send(&frame(number, &[], 60)));
+    assert!(part(&mut session, &mut story) <= 1024, "what fits into a processor's cache");
+    // In the middle of a block.
+    let two = session.add(Ring::open(&quiet.a, Link::Name("eth0"), &settings).unwrap()).unwrap();
+    until(&mut session, &mut story, |story| story.ours(one).len() == count as usize);
+    (count..2 * count).for_each(|number| at_one.send(&frame(number, &[], 60)));
+    at_two.send(&frame(0, &[], 60));
+    until(&mut session, &mut story, |story| story.ours(two).len() == 1);
+    session.stop(two).unwrap();
+    until(&mut session, &mut story, |story| !story.ledgers.is_empty());
+    (2 * count..3 * count).for_each(|number| at_one.send(&frame(number, &[], 60)));
+    finish(&mut session, &mut story);
+    let numbers: Vec<u32> = story.ours(one).iter().filter_map(|p| number_of(&p.data)).collect();
+    assert!(numbers.iter().copied().eq(0..3 * count), "{} packets", numbers.len());
+    assert!(in_order(&story.packets) && story.ledger(one).late == 0);
+}
+
+#[test]
 fn rings_come_and_go_while_others_run() {
     let (first, second) = (Pair::new(), Pair::new());
     let mut session = Session::new().unwrap();

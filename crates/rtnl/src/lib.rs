@@ -24,6 +24,7 @@
 
 mod address;
 mod change;
+mod counters;
 mod error;
 mod event;
 mod exchange;
@@ -46,6 +47,7 @@ mod types;
 mod wire;
 
 pub use address::Address;
+pub use counters::{LinkCounters, WayCounters};
 pub use error::{Error, Result};
 pub use event::{Event, EventKind};
 #[doc(hidden)]

@@ -48,9 +48,12 @@ impl Netlink {
         Netlink::over(what, netlink_socket(what, protocol)?)
     }
 
-    /// Takes over a netlink socket that is not bound yet.
+    /// Takes over a netlink socket, bound or not, on which no answer is under way.
     pub(crate) fn adopt(what: &str, fd: OwnedFd) -> Result<Netlink> {
-        bind(what, &fd)?;
+        let own = rustix::net::getsockname(&fd).map_err(|e| Error::os(what, e))?;
+        if !SocketAddrNetlink::try_from(own).is_ok_and(|own| own.pid() != 0) {
+            bind(what, &fd)?;
+        }
         Netlink::over(what, fd)
     }
 
@@ -60,6 +63,11 @@ impl Netlink {
         netlink.set_option(libc::NETLINK_EXT_ACK, "NETLINK_EXT_ACK");
         netlink.set_option(libc::NETLINK_CAP_ACK, "NETLINK_CAP_ACK");
         Ok(netlink)
+    }
+
+    /// Gives the descriptor away.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 
     /// Turns an option on; false if this kernel does not have it.

@@ -7,7 +7,7 @@ use snorkel_netns::Netns;
 use crate::name::{ALT_NAME_MAX, NAME_MAX, unescape};
 use crate::parse;
 use crate::wire::Request;
-use crate::{Address, Error, Family, IfIndex, Link, Neighbour, NsId, Result, Route, Socket};
+use crate::{Address, Error, Family, IfIndex, Link, LinkCounters, Neighbour, NsId, Result, Route, Socket};
 
 pub(crate) const QUERY: u16 = libc::NLM_F_REQUEST as u16;
 const DUMP: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
@@ -147,6 +147,19 @@ impl Socket {
             Ok(link) => Ok(link.map(|link| link.index)),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What a link in the socket's own namespace has counted, `None` if there is no such link. It takes no rights.
+    pub fn counters(&mut self, link: IfIndex) -> Result<Option<LinkCounters>> {
+        let what = format!("read the counters of link {link}");
+        let mut request = Request::new(libc::RTM_GETLINK, QUERY);
+        let mut header = [0; IFINFOMSG];
+        header[4..8].copy_from_slice(&link.get().to_ne_bytes());
+        request.raw(&header);
+        match self.netlink.ask(&what, &request, libc::RTM_NEWLINK, parse::counters) {
+            Err(error) if error.is_missing() => Ok(None),
+            answer => answer,
         }
     }
 }

@@ -24,7 +24,7 @@ impl Socket {
         Ok(Socket::over(Netlink::open("open an rtnetlink socket", ROUTE)?))
     }
 
-    /// Takes over an rtnetlink socket that somebody else made, and that is not bound yet.
+    /// Takes over an rtnetlink socket that somebody else made, and on which no answer is under way.
     pub fn adopt(fd: OwnedFd) -> Result<Socket> {
         Ok(Socket::over(Netlink::adopt("bind an rtnetlink socket", fd)?))
     }
@@ -37,5 +37,11 @@ impl Socket {
     /// Opens a socket inside a namespace, for use from anywhere.
     pub fn open_in(netns: &Netns) -> Result<Socket> {
         netns.run(Socket::open)?
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> OwnedFd {
+        socket.netlink.into_fd()
     }
 }

@@ -254,3 +254,36 @@ fn without_rights_the_error_says_so() {
         .unwrap();
     assert!(error.is_permission(), "{error:?}");
 }
+
+#[test]
+fn a_link_counts_what_comes_and_goes_whoever_asks() {
+    let (netns, mut socket) = private();
+    let lo = index_of(&mut socket, "lo");
+    socket.set_up(lo).unwrap();
+    let before = socket.counters(lo).unwrap().unwrap();
+    netns
+        .run(|| {
+            let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let to = udp.local_addr().unwrap();
+            (0..10).for_each(|_| assert_eq!(udp.send_to(&[0; 100], to).unwrap(), 100));
+        })
+        .unwrap();
+    let more = |now: snorkel_rtnl::LinkCounters| {
+        let (received, sent) = (now.received, now.sent);
+        assert_eq!((received.packets, received.bytes), (sent.packets, sent.bytes));
+        (sent.packets - before.sent.packets, sent.bytes - before.sent.bytes)
+    };
+    // A loopback counts no header of its own.
+    assert_eq!(more(socket.counters(lo).unwrap().unwrap()), (10, 10 * (20 + 8 + 100)));
+    // By a descriptor that was passed on, and without any right.
+    let descriptor = std::os::fd::OwnedFd::from(socket);
+    let asked = std::thread::spawn(move || {
+        let none = CapabilitySet::empty();
+        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+            .unwrap();
+        let mut socket = Socket::adopt(descriptor).unwrap();
+        (socket.counters(lo).unwrap(), socket.counters(snorkel_rtnl::IfIndex::new(77).unwrap()).unwrap())
+    });
+    let (now, nothing) = asked.join().unwrap();
+    assert_eq!((more(now.unwrap()).0, nothing), (10, None));
+}

@@ -31,28 +31,51 @@ pub(super) struct Source {
     pub(super) snaplen: u32,
 }
 
-/// Appends a block's packets to `into`, in order of time, and enters them in the ledger.
+/// How far a block has been read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor {
+    /// Where the next packet is, in bytes from the block's begin.
+    offset: usize,
+    /// Packets from there on.
+    left: u32,
+}
+
+impl Cursor {
+    /// Nothing has been read of a block that says this of itself.
+    pub(super) fn new(closed: Closed) -> Cursor {
+        Cursor { offset: closed.first as usize, left: closed.packets }
+    }
+
+    /// Whether there is more.
+    pub(super) fn is_at_end(self) -> bool {
+        self.left == 0
+    }
+}
+
+/// Appends a block's next packets to `into`, at most so many, and enters them in the ledger. Whatever is in `into` then
+/// is in order of time.
 ///
 /// # Safety
-/// `block` points to a block of `length` bytes that is the reader's (not the kernel's), whose description is `closed`,
-/// and which stays so as long as the packets are used. It has not been read before.
+/// `block` points to a block of `length` bytes that is the reader's (not the kernel's), whose description the cursor began
+/// with, and which stays so as long as the packets are used. What lies before the cursor has been read, and nothing else.
 pub(super) unsafe fn read(
     block: *mut u8,
     length: usize,
-    closed: Closed,
+    cursor: &mut Cursor,
+    most: u32,
     source: Source,
     ledger: &mut Ledger,
     into: &mut Vec<Packet<'static>>,
 ) {
-    let begin = into.len();
     let mut sorted = true;
-    let mut newest = 0;
-    let mut offset = closed.first as usize;
-    into.reserve(closed.packets as usize);
-    for number in 0..closed.packets {
+    let mut newest = into.last().map_or(0, |packet| packet.time.0);
+    let count = cursor.left.min(most);
+    into.reserve(count as usize);
+    for _ in 0..count {
         // SAFETY: the caller's promise.
-        let Some((packet, next)) = (unsafe { one(block, length, offset, source, ledger) }) else {
-            ledger.unreadable += u64::from(closed.packets - number);
+        let Some((packet, next)) = (unsafe { one(block, length, cursor.offset, source, ledger) }) else {
+            ledger.unreadable += u64::from(cursor.left);
+            cursor.left = 0;
             break;
         };
         sorted &= packet.time.0 >= newest;
@@ -60,11 +83,12 @@ pub(super) unsafe fn read(
         ledger.delivered += 1;
         ledger.bytes += packet.data.len() as u64;
         into.push(packet);
-        offset += next;
+        cursor.offset += next;
+        cursor.left -= 1;
     }
     // Two processors that put packets in at the same time take places and time stamps in no common order.
     if !sorted {
-        into[begin..].sort_by_key(|packet| packet.time);
+        into.sort_by_key(|packet| packet.time);
     }
 }
 

@@ -1,10 +1,12 @@
 //! The account of a ring: what became of every packet that the filter let through.
 
+use super::OnLink;
+
 /// Where the packets of one ring went. After the ring has been closed
 /// `received == delivered + dropped + unreadable`; while it runs the difference is what still lies in the ring.
 ///
-/// Packets that the filter turned away are not counted anywhere by the kernel. What the link itself has seen is in
-/// its own counters, before and after.
+/// Packets that the filter turned away are not counted anywhere by the kernel. The difference to what the link itself has
+/// counted tells them, where both mean the same by a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ledger {
     /// Packets that the filter let through, those included for which there was no room (`tp_packets`).
@@ -25,6 +27,9 @@ pub struct Ledger {
     pub late: u64,
     /// Packets in blocks that made no sense: a damaged kernel.
     pub unreadable: u64,
+    /// What the link itself counted, from before the first packet until after the last; `None` as long as it captures, and
+    /// if the link was gone before the ring was stopped.
+    pub on_link: Option<OnLink>,
 }
 
 impl Ledger {
@@ -44,5 +49,9 @@ impl Ledger {
         self.clamped += other.clamped;
         self.late += other.late;
         self.unreadable += other.unreadable;
+        self.on_link = self.on_link.zip(other.on_link).map(|(one, other)| OnLink {
+            packets: one.packets + other.packets,
+            dropped: one.dropped + other.dropped,
+        });
     }
 }

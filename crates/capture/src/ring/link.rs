@@ -84,6 +84,13 @@ pub(super) struct Facts {
     pub(super) mac: Option<[u8; 6]>,
 }
 
+impl Facts {
+    /// Whether each packet that it sends it also receives.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.kind == libc::ARPHRD_LOOPBACK
+    }
+}
+
 /// Asks the kernel for a link of the socket's namespace (netdevice(7)).
 pub(super) fn facts(socket: BorrowedFd<'_>, link: Link<'_>) -> Result<Facts> {
     let no_link = || Error::NoLink { link: link.to_string() };

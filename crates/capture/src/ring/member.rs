@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::block::Cursor;
 use super::mapping::Closed;
 use super::ring::Ring;
 use super::session::RingId;
@@ -11,6 +12,13 @@ use crate::Packet;
 /// A time stamp may have been taken so long before the packet reached the ring: where another socket of the machine has
 /// time stamps on, they are taken before the packet waits for its processor (net/core/dev.c, `netif_rx`).
 pub(super) const SLACK: u64 = 1_000_000;
+
+/// A ring that is alone hands out so many packets at a time, which with the blocks made of them stay in a processor's
+/// cache.
+const SOME: u32 = 1024;
+/// So many of them are kept back, in case what follows is older: packets that several processors put in at the same time
+/// are in no order.
+const KEPT_BACK: usize = 64;
 
 /// One ring and what has been seen of it.
 #[derive(Debug)]
@@ -22,7 +30,9 @@ pub(super) struct Member {
     open: usize,
     /// Blocks that the kernel has handed over, `open..open + closed.len()`.
     pub(super) closed: VecDeque<Closed>,
-    /// The packets of block `open`, if some of them were handed out already.
+    /// How far block `open` has been read, if that was begun.
+    cursor: Option<Cursor>,
+    /// The packets of it that were read; those before `at` have been handed out.
     parsed: Vec<Packet<'static>>,
     at: usize,
     /// No packet in blocks that were not handed over yet is older.
@@ -45,6 +55,7 @@ impl Member {
             base: 0,
             open: 0,
             closed: VecDeque::new(),
+            cursor: None,
             parsed: Vec::new(),
             at: 0,
             bound: 0,
@@ -90,20 +101,20 @@ impl Member {
         into: &mut Vec<Packet<'static>>,
     ) -> bool {
         let Some(closed) = self.closed.front().copied() else { return false };
-        if self.parsed.is_empty() {
+        if self.cursor.is_none() {
             if self.ring.first_time(self.open, closed).is_some_and(|first| first > newest) {
                 return false;
             }
             if closed.last <= newest {
-                // SAFETY: the block is given back when the batch is, before the next one is made.
-                unsafe { self.ring.read(self.open, closed, id, into) };
-                self.closed.pop_front();
-                self.open += 1;
+                self.read(id, closed, u32::MAX, into);
+                self.turn_over();
                 return true;
             }
-            // SAFETY: the block is given back after the last of these packets has been handed out, with that batch.
-            unsafe { self.ring.read(self.open, closed, id, &mut self.parsed) };
-            self.at = 0;
+        }
+        if self.cursor.is_none_or(|cursor| !cursor.is_at_end()) {
+            let mut parsed = std::mem::take(&mut self.parsed);
+            self.read(id, closed, u32::MAX, &mut parsed);
+            self.parsed = parsed;
         }
         let rest = &self.parsed[self.at..];
         let count = rest.partition_point(|packet| packet.time.0 <= newest);
@@ -112,10 +123,42 @@ impl Member {
         if self.at < self.parsed.len() {
             return false;
         }
-        self.parsed.clear();
-        self.closed.pop_front();
-        self.open += 1;
+        self.turn_over();
         true
+    }
+
+    /// Hands out some of the first block, or all that is left of it. `into` is empty.
+    pub(super) fn hand_out_some(&mut self, id: RingId, into: &mut Vec<Packet<'static>>) {
+        let Some(closed) = self.closed.front().copied() else { return };
+        into.extend(self.parsed.drain(..).skip(self.at));
+        self.at = 0;
+        let cursor = self.read(id, closed, SOME, into);
+        if cursor.is_at_end() {
+            self.turn_over();
+        } else {
+            self.parsed.extend(into.drain(into.len().saturating_sub(KEPT_BACK)..));
+        }
+    }
+
+    /// Reads on in the first block.
+    fn read(&mut self, id: RingId, closed: Closed, most: u32, into: &mut Vec<Packet<'static>>) -> Cursor {
+        let mut cursor = self.cursor.unwrap_or_else(|| Cursor::new(closed));
+        // SAFETY: the cursor was made of what this block says, and goes when the block is turned over. The block is given
+        // back only after that, before the next batch is made, when its packets are neither in the batch nor in `parsed`.
+        unsafe { self.ring.read(self.open, &mut cursor, most, id, into) };
+        self.cursor = Some(cursor);
+        cursor
+    }
+
+    /// All of the first block has been handed out.
+    fn turn_over(&mut self) {
+        self.cursor = None;
+        self.parsed.clear();
+        self.at = 0;
+        if self.closed.pop_front().is_some_and(|closed| closed.losing) {
+            self.ring.losing();
+        }
+        self.open += 1;
     }
 
     pub(super) fn give_back(&mut self) {

@@ -27,13 +27,15 @@
 //! ```
 //!
 //! After a ring has been opened its reader needs no right at all: the loop is `epoll_pwait2`/`epoll_wait`,
-//! `getsockopt` (PACKET_STATISTICS, SO_ERROR), `getsockname`, `bind` (to stop), `clock_gettime`, `munmap` and `close`.
+//! `getsockopt` (PACKET_STATISTICS, SO_ERROR), `getsockname`, `bind` (to stop), `sendto` and `recvfrom` (to ask for the
+//! link's counters), `clock_gettime`, `munmap` and `close`.
 //!
 //! An open ring keeps its network namespace alive, as every socket does: a namespace whose last process has gone stays
 //! until its rings are closed, and the link with it. Whoever watches the processes says when that is ([`Session::stop`]).
 
 mod block;
 mod budget;
+mod counters;
 mod error;
 mod ledger;
 mod link;
@@ -47,6 +49,7 @@ mod session;
 mod socket;
 
 pub use budget::Budget;
+pub use counters::OnLink;
 pub use error::{Error, Result};
 pub use ledger::Ledger;
 pub use link::Link;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use snorkel_netns::Netns;
-use snorkel_rtnl::IfIndex;
+use snorkel_rtnl::{IfIndex, LinkCounters};
 
-use super::block::{self, HEADROOM, Source};
+use super::block::{self, Cursor, HEADROOM, Source};
 use super::budget::{Budget, Plan};
+use super::counters::Counters;
 use super::link::{self, Facts, Framing, Link};
 use super::mapping::{Closed, Mapping};
 use super::program::{self, Wants};
@@ -64,6 +65,8 @@ pub struct Ring {
     wanted: usize,
     retire: Duration,
     ledger: Ledger,
+    /// The link's own, until they were read for the last time.
+    counters: Option<Counters>,
 }
 
 /// What is to be known of an open ring beside its descriptor.
@@ -79,6 +82,13 @@ pub struct Handed {
     wanted: usize,
     /// Milliseconds.
     retire: u32,
+    /// What the link had counted, if a second descriptor comes along to go on counting with.
+    counted: Option<LinkCounters>,
+}
+
+impl Handed {
+    /// How many descriptors come along at most.
+    pub const DESCRIPTORS: usize = 2;
 }
 
 impl std::fmt::Debug for Ring {
@@ -114,12 +124,8 @@ impl Ring {
             socket = open(true)?;
         }
         let name = facts.name.as_str();
-        let wants = Wants {
-            snaplen: settings.snaplen,
-            direction: settings.direction,
-            loopback: facts.kind == libc::ARPHRD_LOOPBACK,
-            cooked,
-        };
+        let loopback = facts.is_loopback();
+        let wants = Wants { snaplen: settings.snaplen, direction: settings.direction, loopback, cooked };
         socket.prepare(HEADROOM).map_err(|e| Error::os(format!("prepare a ring on {name}"), e))?;
         if let Some(program) = program::build(settings.filter, wants, name)? {
             socket.filter(&program).map_err(|e| Error::os(format!("attach the filter to {name}"), e))?;
@@ -135,6 +141,7 @@ impl Ring {
         if settings.promiscuous {
             socket.promiscuous(index).map_err(|e| Error::os(format!("have {name} accept all packets"), e))?;
         }
+        let counters = Counters::begin(facts.index, loopback);
         socket.start(index).map_err(|source| match source.raw_os_error() {
             Some(libc::ENODEV) => Error::NoLink { link: link.to_string() },
             _ => Error::os(format!("begin to capture on {name}"), source),
@@ -147,16 +154,23 @@ impl Ring {
             wanted: settings.bytes,
             retire,
             ledger: Ledger::default(),
+            counters,
             facts,
         })
     }
 
-    /// Gives the ring away to another process, which has to be sent the descriptor (unix(7), `SCM_RIGHTS`) and what is
-    /// to be known of it. Packets gather in it meanwhile.
-    pub fn hand_over(self) -> (OwnedFd, Handed) {
+    /// Gives the ring away to another process, which has to be sent the descriptors (unix(7), `SCM_RIGHTS`; at most
+    /// [`Handed::DESCRIPTORS`]) and what is to be known of them. Packets gather in it meanwhile.
+    pub fn hand_over(self) -> (Vec<OwnedFd>, Handed) {
         let Plan { block, count } = self.mapping.plan();
         let Facts { index, name, kind, mac } = self.facts;
         let retire = u32::try_from(self.retire.as_millis()).unwrap_or(u32::MAX);
+        let mut descriptors = vec![self.socket.into()];
+        let counted = self.counters.map(|counters| {
+            let (socket, counted) = counters.hand_over();
+            descriptors.push(socket);
+            counted
+        });
         let handed = Handed {
             index,
             name,
@@ -167,16 +181,25 @@ impl Ring {
             snaplen: self.snaplen,
             wanted: self.wanted,
             retire,
+            counted,
         };
-        (self.socket.into(), handed)
+        (descriptors, handed)
     }
 
     /// Takes over a ring that another process has opened and nobody has read.
-    pub fn adopt(socket: OwnedFd, handed: Handed) -> Result<Ring> {
-        let socket = Socket::from(socket);
-        let Handed { index, name, kind, mac, block, count, snaplen, wanted, retire } = handed;
-        let mapping = Mapping::new(socket.as_fd(), Plan { block, count })
-            .map_err(|e| Error::os(format!("map the ring on {name}"), e))?;
+    pub fn adopt(descriptors: Vec<OwnedFd>, handed: Handed) -> Result<Ring> {
+        let Handed { index, name, kind, mac, block, count, snaplen, wanted, retire, counted } = handed;
+        let what = || format!("map the ring on {name}");
+        let mut descriptors = descriptors.into_iter();
+        let none = || Error::os(what(), io::ErrorKind::UnexpectedEof);
+        let socket = Socket::from(descriptors.next().ok_or_else(none)?);
+        let mapping =
+            Mapping::new(socket.as_fd(), Plan { block, count }).map_err(|e| Error::os(what(), e))?;
+        let facts = Facts { index, name, kind, mac };
+        let counters = descriptors
+            .next()
+            .zip(counted)
+            .and_then(|(socket, counted)| Counters::adopt(socket, counted, index, facts.is_loopback()));
         Ok(Ring {
             mapping,
             socket,
@@ -185,7 +208,8 @@ impl Ring {
             wanted,
             retire: Duration::from_millis(retire.into()),
             ledger: Ledger::default(),
-            facts: Facts { index, name, kind, mac },
+            counters,
+            facts,
         })
     }
 
@@ -266,25 +290,29 @@ impl Ring {
         unsafe { block::first_time(self.mapping.block(number), self.mapping.plan().block, closed) }
     }
 
-    /// Appends the packets of a block that was handed over, once.
+    /// Appends the next packets of a block that was handed over, at most so many; see [`block::read`].
     ///
     /// # Safety
-    /// The packets are used no longer than until the block is released, the ring's value may move meanwhile.
+    /// The cursor is the block's own. The packets are used no longer than until the block is released, the ring's value
+    /// may move meanwhile.
     pub(super) unsafe fn read(
         &mut self,
         number: usize,
-        closed: Closed,
+        cursor: &mut Cursor,
+        most: u32,
         interface: usize,
         into: &mut Vec<Packet<'static>>,
     ) {
         let source = Source { interface, framing: self.framing, snaplen: self.snaplen };
         let (block, length) = (self.mapping.block(number), self.mapping.plan().block);
-        // SAFETY: as in `first_time`; the session reads each block once, and its packets end with the release.
-        unsafe { block::read(block, length, closed, source, &mut self.ledger, into) };
-        if closed.losing {
-            // The mark stays until the statistics are read; that they cannot be read now is no loss, they add up later.
-            let _ = self.ask_the_kernel();
-        }
+        // SAFETY: as in `first_time`; the cursor sees to it that each packet is read once, and they end with the release.
+        unsafe { block::read(block, length, cursor, most, source, &mut self.ledger, into) };
+    }
+
+    /// Packets were dropped when a block was handed over that says so. The mark stays until the statistics are read; that
+    /// they cannot be read now is no loss, they add up later.
+    pub(super) fn losing(&mut self) {
+        let _ = self.ask_the_kernel();
     }
 
     pub(super) fn release(&self, number: usize) {
@@ -313,8 +341,12 @@ impl Ring {
     }
 
     /// No packet comes in any more; those that are in stay until they are read.
-    pub(super) fn stop(&self) -> Result<()> {
-        match self.socket.stop(self.facts.index.get() as libc::c_int) {
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let stopped = self.socket.stop(self.facts.index.get() as libc::c_int);
+        if let Some(mut counters) = self.counters.take() {
+            self.ledger.on_link = counters.since();
+        }
+        match stopped {
             // Where there is no link there are no packets.
             Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
                 Err(Error::os(format!("end the capture on {}", self.facts.name), error))

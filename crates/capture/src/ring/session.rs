@@ -327,7 +327,7 @@ impl Session {
             let (id, member) =
                 self.members.first_key_value().map(|(id, _)| *id).zip(self.members.values_mut().next())?;
             self.busy |= member.closed.front().is_some_and(|closed| closed.full);
-            member.hand_out_block(id, u64::MAX, &mut self.batch);
+            member.hand_out_some(id, &mut self.batch);
             if let Some(last) = self.batch.last() {
                 self.handed_out = self.handed_out.max(last.time.0);
             }

@@ -4,6 +4,7 @@
 //! is worse than an error. Nothing here panics, whatever the bytes are.
 
 mod address;
+mod counters;
 mod event;
 mod link;
 mod neighbour;
@@ -12,6 +13,7 @@ mod route;
 mod sockdiag;
 
 pub(crate) use address::{IFA_TARGET_NETNSID, address};
+pub(crate) use counters::counters;
 pub(crate) use event::{SOL_NETLINK, control, event};
 pub(crate) use link::{IFLA_MACVLAN_MODE, link};
 pub(crate) use neighbour::neighbour;

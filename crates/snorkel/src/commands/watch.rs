@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -150,10 +150,24 @@ impl Changes {
         self.next().is_ok()
     }
 
+    /// As [`Changes::wait`], but no longer than this.
+    pub(crate) fn wait_at_most(&self, time: Duration) -> bool {
+        match self.told.recv_timeout(time) {
+            Ok(told) => self.burst(told).is_ok(),
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
+        }
+    }
+
     /// Waits for news; if they are of the world, for the end of the burst that they come in.
     fn next(&self) -> Result<News, Failure> {
+        self.burst(self.told.recv()?)
+    }
+
+    /// What was told first, and what comes with it.
+    fn burst(&self, first: Told) -> Result<News, Failure> {
         let mut news = News::default();
-        news.add(self.told.recv()?)?;
+        news.add(first)?;
         let deadline = Instant::now() + PATIENCE;
         while news.world && Instant::now() < deadline {
             match self.told.recv_timeout(QUIET) {

@@ -7,6 +7,7 @@ use snorkel_capture::ring::Ledger;
 use super::style::Style;
 use super::table::{Cell, table};
 use super::text::printable;
+use crate::commands::capture::captured::Captured;
 use crate::commands::capture::live::Outcome;
 
 /// One line of counters, without its end.
@@ -20,20 +21,25 @@ pub(crate) fn counters(all: &Ledger, taken: u64, written: Option<Written>) -> St
 }
 
 /// What became of the packets of each link, what vanished between two ends, and what was written.
+///
+/// From left to right a packet gets further: seen by the link (its own counter), matched by the filter, not lost for want
+/// of room in the ring, captured.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     let mut rows = Vec::new();
     for captured in outcome.captured.values() {
         let ledger = &captured.ledger;
         rows.push(vec![
             Cell::new(&captured.spot.interface.name),
+            Cell::new(ledger.on_link.map_or("-".to_owned(), |on_link| thousands(on_link.packets))),
             Cell::new(thousands(captured.matched())),
             Cell::new(thousands(ledger.dropped)),
             Cell::new(thousands(captured.taken())),
             Cell::new(bytes(ledger.bytes)),
-            Cell::new(remarks(ledger, captured.surplus)),
+            Cell::new(remarks(captured)),
         ]);
     }
-    let mut out = table(&["LINK", "MATCHED", "LOST", "CAPTURED", "SIZE", "REMARKS"], &rows, Style::PLAIN);
+    let head = ["LINK", "SEEN", "MATCHED", "LOST", "CAPTURED", "SIZE", "REMARKS"];
+    let mut out = table(&head, &rows, Style::PLAIN);
     if let Some(written) = outcome.sink.written() {
         out.push_str(&format!("{} packets written, {}", thousands(written.packets), bytes(written.bytes)));
         if outcome.unwritten > 0 {
@@ -48,13 +54,18 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
     out
 }
 
-fn remarks(ledger: &Ledger, surplus: u64) -> String {
+fn remarks(captured: &Captured) -> String {
+    let Captured { ledger, surplus, ring, .. } = captured;
     let mut remarks = Vec::new();
-    if surplus > 0 {
-        remarks.push(format!("{} after the last one that was wanted", thousands(surplus)));
+    if *surplus > 0 {
+        remarks.push(format!("{} after the last one that was wanted", thousands(*surplus)));
+    }
+    if let Some(on_link) = ledger.on_link.filter(|on_link| on_link.dropped > 0) {
+        remarks.push(format!("{} dropped by the link itself", thousands(on_link.dropped)));
     }
     if ledger.dropped > 0 {
-        remarks.push(format!("the ring was full {} times; more: --buffer", thousands(ledger.full)));
+        let (size, times) = (bytes(*ring as u64), thousands(ledger.full));
+        remarks.push(format!("its ring of {size} was full {times} times; a larger --buffer helps"));
     }
     if ledger.truncated > 0 {
         remarks.push(format!("{} cut by the snap length", thousands(ledger.truncated)));

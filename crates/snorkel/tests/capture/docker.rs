@@ -1,7 +1,7 @@
 //! Docker's containers: their names and networks, those that stop, start again or are new, and what stays (nothing).
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -26,12 +26,15 @@ fn ran(machine: &Machine, words: &[&str]) -> Ran {
     Ran { stdout: ran.stdout, stderr: ran.stderr, status: ran.status.unwrap_or(-1) }
 }
 
-/// So many numbered datagrams from a container to another's port 9.
+/// So many numbered datagrams from a container to another's port 9. When this returns they have been on the sender's link.
 #[track_caller]
 fn send(docker: &Docker<'_>, from: &str, to: &str, numbers: std::ops::Range<u32>) {
     let address = docker.inspect(to, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
     let to = SocketAddr::new(address.parse().unwrap(), 9);
     inside_of(Pid::new(docker.pid(from)).unwrap(), || {
+        // Nobody listens there; but once that has been said the way is known, and no packet waits for ARP's answer.
+        let refused = TcpStream::connect(SocketAddr::new(to.ip(), 9)).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         for number in numbers {
             socket.send_to(&number.to_be_bytes(), to).unwrap();
@@ -171,6 +174,9 @@ fn those_that_start_later_or_again_join() {
     assert_eq!(effective(&capture.pid().to_string()), "0000000000000000");
     assert_ne!(effective(&opener(&capture).to_string()), "0000000000000000");
 
+    // One that fits and has no link is said to, and keeps nobody else from joining.
+    docker.run("f-new-mute", &["--network", "none"], Image::Busybox, &[]);
+    capture.wait_for_word("f-new-mute has no link but its loopback");
     docker.run("f-one", &[], Image::Busybox, &[]);
     capture.wait_for_word("f-one/eth0 joins");
     send(&docker, "f-one", "f-peer", 0..2);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use snorkel_lab::{Kind, LabSpec, NodeSpec, Scoped};
 
 use crate::common::{lab, snorkel, target};
-use crate::kit::{Capture, address, echo, inside, numbers, row, send};
+use crate::kit::{Capture, address, echo, inside, numbers, row, seen, send};
 use crate::xdp::Xdp;
 
 const NUMBERED: &str = "udp dst port 9";
@@ -50,6 +50,8 @@ fn a_link_that_is_deleted_ends_and_the_others_go_on() {
     assert!(ran.stderr.contains("two/eth0 is gone"), "{ran:?}");
     assert_eq!(row(&ran, &format!("{}/two/eth0", lab.name)), [4, 0, 4], "{ran:?}");
     assert_eq!(row(&ran, &format!("{}/two/eth1", lab.name)), [0, 0, 0], "{ran:?}");
+    // Its counters have gone with it, and nothing is made up for them.
+    assert_eq!(seen(&ran, &format!("{}/two/eth1", lab.name)), None, "{ran:?}");
     assert_eq!(ran.stdout.lines().count(), 4);
 }
 
@@ -213,6 +215,36 @@ fn what_vanishes_or_changes_between_both_ends_is_told() {
     assert_eq!(gone.iter().sum::<u64>(), 5, "{ran:?}");
     assert_eq!(line(&other, &own), "4 the same, 0 rewritten, 0 vanished", "{ran:?}");
     assert!(ran.stderr.contains("rewritten: TTL in 3"), "{ran:?}");
+}
+
+#[test]
+fn each_link_is_compared_with_its_own_other_end() {
+    let mut two = NodeSpec::new("two", Kind::Idle);
+    two.links = 2;
+    let lab = lab(LabSpec::of(vec![two, NodeSpec::new("db", Kind::Db), NodeSpec::new("web", Kind::Web)]));
+    // Only what comes in on the switch's end of the second link is touched.
+    let _between = inside(&lab, "switch", || Xdp::on("vethtwo.1"));
+    // The second link has a way of its own to db.
+    let db = address(&lab, "db").to_string();
+    let words = ["--side", "both", "--pair", "--", "udp dst portrange 9-11"];
+    let capture =
+        Capture::start(&[&[target(&lab, "two").as_str(), &target(&lab, "web")], &words[..]].concat());
+    send(&lab, "two", 10, 0..6, 32);
+    ip(&lab, "two", &["route", "replace", &format!("{db}/32"), "dev", "eth1"]);
+    send(&lab, "two", 10, 0..4, 32);
+    send(&lab, "web", 10, 0..5, 32);
+    let ran = capture.stop();
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let of = |from: &str, to: &str| format!("{0}/{from} → {0}/{to}: ", lab.name);
+    for (line, tally) in [
+        (of("two/eth0", "switch/vethtwo"), "6 the same, 0 rewritten, 0 vanished"),
+        (of("two/eth1", "switch/vethtwo.1"), "0 the same, 4 rewritten, 0 vanished"),
+        (of("web/eth0", "switch/vethweb"), "5 the same, 0 rewritten, 0 vanished"),
+        (of("switch/vethtwo.1", "two/eth1"), "0 the same, 0 rewritten, 0 vanished"),
+    ] {
+        assert!(ran.stderr.contains(&format!("{line}{tally}\n")), "{line}{tally}: {ran:?}");
+    }
+    assert!(ran.stderr.contains("  rewritten: TTL in 4\n"), "{ran:?}");
 }
 
 #[test]

@@ -311,5 +311,13 @@ pub(crate) fn row(ran: &Ran, link: &str) -> [u64; 3] {
     let line = ran.stderr.lines().find(|line| line.split_whitespace().next() == Some(link));
     let line = line.unwrap_or_else(|| panic!("{link} is not in the table of {ran:?}"));
     let number = |place| line.split_whitespace().nth(place).unwrap().replace(',', "").parse().unwrap();
-    [number(1), number(2), number(3)]
+    [number(2), number(3), number(4)]
+}
+
+/// What a link has counted itself while it was captured; `None` if that was not known.
+#[track_caller]
+pub(crate) fn seen(ran: &Ran, link: &str) -> Option<u64> {
+    let line = ran.stderr.lines().find(|line| line.split_whitespace().next() == Some(link));
+    let line = line.unwrap_or_else(|| panic!("{link} is not in the table of {ran:?}"));
+    line.split_whitespace().nth(1).unwrap().replace(',', "").parse().ok()
 }

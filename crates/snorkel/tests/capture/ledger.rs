@@ -5,7 +5,7 @@ use std::fs;
 use snorkel_lab::LabSpec;
 
 use crate::common::{lab, target};
-use crate::kit::{Capture, numbers, row, send, statistic, statistics};
+use crate::kit::{Capture, address, inside, numbers, row, seen, send, statistic, statistics};
 
 const NUMBERED: &str = "udp dst port 9";
 
@@ -52,7 +52,10 @@ fn what_is_lost_is_told_to_the_last_packet() {
         let [matched, lost, captured] = row(&ran, &link);
         assert_eq!(matched, 5000, "{ran:?}");
         assert!(lost > 3000 && lost + captured == matched, "{ran:?}");
-        assert!(ran.stderr.contains("the ring was full") && ran.stderr.contains("--buffer"), "{ran:?}");
+        assert!(
+            ran.stderr.contains("its ring of 524.3 kB was full") && ran.stderr.contains("--buffer"),
+            "{ran:?}"
+        );
         assert_eq!(numbers(&file).len() as u64, captured);
         let told = statistics(&file);
         assert_eq!(
@@ -60,6 +63,45 @@ fn what_is_lost_is_told_to_the_last_packet() {
             [Some(lost), Some(matched), Some(captured)]
         );
     }
+}
+
+#[test]
+fn what_the_filter_turned_away_is_the_difference_to_what_the_link_has_seen() {
+    let lab = lab(LabSpec::default());
+    let (client, link) = (target(&lab, "client"), format!("{}/client/eth0", lab.name));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("some.pcapng");
+    // Also where another process has opened the link.
+    for follow in [&[][..], &["--follow"]] {
+        let all = Capture::start(&[&[client.as_str()], follow].concat());
+        let words = [&client, "-w", file.to_str().unwrap()];
+        let some = Capture::start(&[&words[..], follow, &["--", NUMBERED]].concat());
+        send(&lab, "client", 9, 0..100, 32);
+        send(&lab, "client", 10, 0..1000, 32);
+        let (all, some) = (all.stop(), some.stop());
+        assert_eq!(row(&some, &link), [100, 0, 100], "{some:?}");
+        let on_link = seen(&some, &link).unwrap();
+        assert!(on_link >= 1100, "{on_link} of 1,100 and a few more: {some:?}");
+        assert_eq!(statistic(&statistics(&file)[&0], 4), Some(on_link));
+        // Without a filter nothing is turned away.
+        let [matched, lost, _] = row(&all, &link);
+        assert_eq!((seen(&all, &link), lost), (Some(matched), 0), "{all:?}");
+    }
+}
+
+#[test]
+fn a_packet_on_the_loopback_is_one() {
+    let lab = lab(LabSpec::default());
+    let capture = Capture::start(&[&target(&lab, "client"), "-i", "lo"]);
+    let here = address(&lab, "client");
+    inside(&lab, "client", || {
+        let socket = std::net::UdpSocket::bind((here, 0)).unwrap();
+        let to = socket.local_addr().unwrap();
+        (0..50).for_each(|_| assert_eq!(socket.send_to(b"x", to).unwrap(), 1));
+    });
+    let ran = capture.stop();
+    let link = format!("{}/client/lo", lab.name);
+    assert_eq!((row(&ran, &link), seen(&ran, &link)), ([50, 0, 50], Some(50)), "{ran:?}");
 }
 
 #[test]

@@ -92,6 +92,60 @@ fn objects_can_be_read_one_by_one() {
 }
 
 #[test]
+fn what_goes_through_a_vxlan_is_shown_within_its_packets() {
+    let lab = lab(LabSpec::default());
+    let addresses = ["client", "db"].map(|node| crate::kit::address(&lab, node).to_string());
+    for (node, here, there, inner) in [("client", 0, 1, "198.51.100.1/24"), ("db", 1, 0, "198.51.100.2/24")] {
+        let ip = |words: &str| {
+            let words: Vec<&str> = words.split(' ').collect();
+            let run = || std::process::Command::new("ip").args(&words).status().unwrap();
+            assert!(crate::kit::inside(&lab, node, run).success(), "ip {words:?}");
+        };
+        let (here, there) = (&addresses[here], &addresses[there]);
+        ip(&format!("link add vx type vxlan id 42 local {here} remote {there} dstport 4789 dev eth0"));
+        ip(&format!("address add {inner} dev vx"));
+        ip("link set vx up");
+    }
+    let client = target(&lab, "client");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vx.pcapng");
+    let filter = ["--", "udp dst port 4789"];
+    let outside = Capture::start(&[&[client.as_str(), "-n", "-i", "eth0"], &filter[..]].concat());
+    let written =
+        Capture::start(&[&[&client, "-i", "eth0", "-w", file.to_str().unwrap()], &filter[..]].concat());
+    let within = Capture::start(&[&client, "-n", "-i", "vx", "--", "udp dst port 9"]);
+    crate::kit::inside(&lab, "client", || {
+        // Refused by then, so the way within is known.
+        std::net::TcpStream::connect("198.51.100.2:9").unwrap_err();
+        std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"through", "198.51.100.2:9").unwrap();
+    });
+    let (outside, within, written) = (outside.stop(), within.stop(), written.stop());
+    let [line] = having(&outside.stdout, &["client/eth0 out", "UDP length 7"])[..] else {
+        panic!("{outside:?}")
+    };
+    let outer = format!(" > {}:4789 VXLAN vni 42: 198.51.100.1:", addresses[1]);
+    assert!(line.contains(&outer), "{line}");
+    assert!(line.contains(" > 198.51.100.2:9 UDP length 7"), "{line}");
+    let [line] = having(&within.stdout, &["client/vx out"])[..] else { panic!("{within:?}") };
+    assert!(line.contains("198.51.100.2:9 UDP length 7"), "{line}");
+    assert_eq!(written.status, 0, "{written:?}");
+    let fields = [
+        "-Y",
+        "udp.dstport == 9 and not icmp",
+        "-T",
+        "fields",
+        "-e",
+        "vxlan.vni",
+        "-e",
+        "ip.dst",
+        "-e",
+        "udp.dstport",
+    ];
+    let shown = crate::kit::tshark(&file, &fields);
+    assert_eq!(shown, format!("42\t{},198.51.100.2\t4789,9\n", addresses[1]));
+}
+
+#[test]
 fn it_ends_after_so_many_packets_or_so_long() {
     let lab = lab(LabSpec::default());
     let client = target(&lab, "client");
@@ -215,6 +269,8 @@ fn what_is_mistaken_is_answered_in_a_word_or_two() {
     for (words, expected) in [
         (&["no-such-one"][..], "no target 'no-such-one'"),
         (&["web"], "'web' is ambiguous"),
+        (&[&client, "udp", "port", "53"], &format!("try: snorkel capture {client} -- udp port 53\n")),
+        (&[&client, "no-such-one"], "try: snorkel ls -a\n"),
         (&["pid:4194305"], "no target 'pid:4194305'"),
         (&[], "a target is needed"),
         (&[&client, "--pair"], "--side both"),

@@ -168,6 +168,38 @@ pub(super) fn packet_length(captured: usize, direction: Option<Direction>) -> us
     HEADER + padded(captured) + if direction.is_some() { 12 } else { 0 } + 4
 }
 
+/// A packet's enhanced packet block, with its first `captured` bytes.
+#[inline]
+pub(super) fn packet(out: &mut Vec<u8>, packet: &Packet<'_>, captured: usize) {
+    // Pieces of a constant length are stored in place, where one that varies is a call: only the bytes themselves are.
+    out.extend_from_slice(&packet_header(packet, captured));
+    out.extend_from_slice(&packet.data[..captured]);
+    let padding = padded(captured) - captured;
+    if padding > 0 {
+        out.extend_from_slice(&[0; 4]);
+        out.truncate(out.len() - 4 + padding);
+    }
+    let length = (packet_length(captured, packet.direction) as u32).to_le_bytes();
+    if let Some(direction) = packet.direction {
+        let mut end = [0; 16];
+        end[..8].copy_from_slice(&flags(direction));
+        end[12..].copy_from_slice(&length);
+        out.extend_from_slice(&end);
+    } else {
+        out.extend_from_slice(&length);
+    }
+}
+
+/// The option that says which way a packet went.
+#[inline]
+fn flags(direction: Direction) -> [u8; 8] {
+    let way = match direction {
+        Direction::Inbound => 1,
+        Direction::Outbound => 2,
+    };
+    [option::FLAGS as u8, 0, 4, 0, way, 0, 0, 0]
+}
+
 /// What precedes the bytes of a packet in its enhanced packet block.
 #[inline]
 pub(super) fn packet_header(packet: &Packet<'_>, captured: usize) -> [u8; HEADER] {
@@ -190,11 +222,7 @@ pub(super) fn packet_tail(captured: usize, direction: Option<Direction>) -> ([u8
     let mut tail = [0; TAIL];
     let mut at = padded(captured) - captured;
     if let Some(direction) = direction {
-        let way: u8 = match direction {
-            Direction::Inbound => 1,
-            Direction::Outbound => 2,
-        };
-        tail[at..at + 8].copy_from_slice(&[option::FLAGS as u8, 0, 4, 0, way, 0, 0, 0]);
+        tail[at..at + 8].copy_from_slice(&flags(direction));
         at += 12;
     }
     let length = packet_length(captured, direction) as u32;

@@ -18,8 +18,8 @@ use crate::packet::{Interface, Packet};
 use compress::Compressor;
 use sink::{Sink, last_block};
 
-/// What is gathered before it is written.
-const BUFFER: usize = 256 << 10;
+/// What is gathered before it is written: what stays in a processor's cache, beside the packets that it is made of.
+const BUFFER: usize = 64 << 10;
 /// From this length on a packet is not copied into the buffer.
 const LONG: usize = 8 << 10;
 /// What is kept of a packet at most: Wireshark (`WTAP_MAX_PACKET_SIZE_STANDARD`) and libpcap (`MAXIMUM_SNAPLEN`) refuse
@@ -49,7 +49,7 @@ impl Writer {
     ///
     /// Nothing is written before the first [`Writer::flush`], or before there is enough of it.
     pub fn new(to: impl Into<OwnedFd>, name: impl Into<String>, section: &Section) -> Writer {
-        let mut buffer = Vec::with_capacity(BUFFER + 4096);
+        let mut buffer = Vec::with_capacity(BUFFER + 2 * LONG);
         encode::section(&mut buffer, section);
         Writer {
             sink: Sink::new(to.into(), name.into()),
@@ -105,17 +105,13 @@ impl Writer {
             return Err(WriteError::UnknownInterface { interface: packet.interface, known: self.interfaces });
         }
         let captured = packet.data.len().min(LONGEST);
-        let data = &packet.data[..captured];
-        let header = encode::packet_header(packet, captured);
-        let (tail, length) = encode::packet_tail(captured, packet.direction);
-        let tail = &tail[..length];
         self.packets += 1;
         if captured >= LONG && self.compressor.is_none() {
-            return self.write_with(&[&header, data, tail]);
+            let header = encode::packet_header(packet, captured);
+            let (tail, length) = encode::packet_tail(captured, packet.direction);
+            return self.write_with(&[&header, &packet.data[..captured], &tail[..length]]);
         }
-        self.buffer.extend_from_slice(&header);
-        self.buffer.extend_from_slice(data);
-        self.buffer.extend_from_slice(tail);
+        encode::packet(&mut self.buffer, packet, captured);
         self.written_if_full()
     }
 

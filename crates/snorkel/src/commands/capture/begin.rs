@@ -53,7 +53,7 @@ pub(super) fn once(survey: Survey, capture: &Capture, settings: Settings) -> Res
     warn_snapshot(&snapshot);
     let wanted = capture.wanted();
     unlisted::join(&mut snapshot, &query, &wanted);
-    let wanted = spots(&snapshot, &wanted)?;
+    let wanted = spots(&snapshot, &wanted).map_err(|failure| capture.forgotten(&snapshot, failure))?;
     if wanted.is_empty() {
         return Err(Failure::new("no running target fits").hint("snorkel ls, or --follow to wait for one"));
     }
@@ -99,11 +99,11 @@ pub(super) fn following() -> Result<Begun, Failure> {
                 warn_snapshot(&snapshot);
                 world = Some(World::new(*snapshot));
             }
-            Some((Message::Ring { spot, handed }, Some(socket))) => {
-                rings.push((Ring::adopt(socket, handed)?, *spot))
+            Some((Message::Ring { spot, handed }, descriptors)) => {
+                rings.push((Ring::adopt(descriptors, handed)?, *spot))
             }
-            Some((Message::Member { target, home }, Some(process))) => {
-                members.push(Member { process, target, home })
+            Some((Message::Member { target, home }, process)) => {
+                members.extend(process.into_iter().next().map(|process| Member { process, target, home }))
             }
             Some((Message::Warning(warning), _)) => warn_all([&warning]),
             Some((Message::Failed { message, hint }, _)) => {
@@ -114,7 +114,6 @@ pub(super) fn following() -> Result<Begun, Failure> {
                 });
             }
             Some((Message::Ready, _)) => break,
-            Some((Message::Ring { .. } | Message::Member { .. }, None)) => {}
             None => return Err(Failure::new("the process that opens links has ended")),
         }
     }

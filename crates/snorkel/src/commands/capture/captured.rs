@@ -15,6 +15,8 @@ pub(crate) struct Captured {
     pub(crate) since: Timestamp,
     /// Until when, if it was closed.
     pub(crate) until: Option<Timestamp>,
+    /// Memory of its ring, in bytes.
+    pub(crate) ring: usize,
     /// A filter that the kernel could not run.
     pub(crate) filter: Option<Filter>,
     /// Its account: the last one that was read.
@@ -42,8 +44,11 @@ impl Captured {
             time: end,
             start: Some(self.since),
             end: Some(self.until.unwrap_or(end)),
-            // What the filter turned away is counted nowhere.
-            received: self.spot.interface.filter.is_none().then_some(self.ledger.received),
+            // What the filter turned away only the link has counted.
+            received: match self.spot.interface.filter {
+                None => Some(self.ledger.received),
+                Some(_) => self.ledger.on_link.map(|on_link| on_link.packets),
+            },
             dropped: Some(self.ledger.dropped),
             filter_accepted: Some(self.matched()),
             os_dropped: None,

@@ -71,6 +71,12 @@ impl Filters {
     }
 }
 
+/// Which of these words, down to the last, are a filter; the most that there are of them.
+pub(super) fn at_the_end_of<'a>(words: &'a [String], snapshot: &Snapshot) -> Option<&'a [String]> {
+    let is_filter = |words: &&[String]| Filters::new(words, 0, snapshot).is_ok();
+    (0..words.len()).map(|begin| &words[begin..]).find(is_filter)
+}
+
 /// A filter as the question whether a packet is the trigger.
 pub(super) fn trigger(text: &str, snapshot: &Snapshot) -> Result<Fits, Failure> {
     let hosts = hosts(snapshot);

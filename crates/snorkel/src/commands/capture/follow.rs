@@ -39,12 +39,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// As many links may join as there are at the beginning, and at least so many in all, before memory is short.
 const EXPECTED: usize = 8;
 
+/// When something could not be read, it is read again after this time if nothing happens before, then after twice the
+/// time, and so on.
+const AGAIN: Duration = Duration::from_secs(1);
+/// But never later than after this.
+const AT_LAST: Duration = Duration::from_secs(60);
+
 /// What the opener tells.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Message {
     /// The world as it is now. Names are learnt from it.
     Snapshot(Box<Snapshot>),
-    /// A ring was opened; its descriptor comes along.
+    /// A ring was opened; its descriptors come along.
     Ring { spot: Box<Spot>, handed: Handed },
     /// A process lives on a captured network; its pidfd comes along.
     Member { target: String, home: NetnsId },
@@ -77,13 +83,13 @@ impl Follower {
         Ok(Follower { channel: ours })
     }
 
-    /// The next message, and the descriptor that came along; `None` if the opener has ended.
-    pub(super) fn next(&mut self) -> Result<Option<(Message, Option<OwnedFd>)>, Failure> {
+    /// The next message, and the descriptors that came along; `None` if the opener has ended.
+    pub(super) fn next(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, Failure> {
         // For its beginning there is all the time in the world: engines may be slow.
         let mut there = [PollFd::new(&self.channel, PollFlags::IN)];
         while let Err(Errno::INTR) = poll(&mut there, None) {}
         let mut length = [0; 4];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(Handed::DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let got = rustix::net::recvmsg(
             &self.channel,
@@ -96,15 +102,15 @@ impl Follower {
             Ok(_) | Err(Errno::CONNRESET) => return Ok(None),
             Err(e) => return Err(e.into()),
         }
-        let mut descriptor = None;
+        let mut descriptors = Vec::new();
         for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                descriptor = descriptor.or(descriptors.last());
+            if let RecvAncillaryMessage::ScmRights(some) = message {
+                descriptors.extend(some);
             }
         }
         let mut body = vec![0; u32::from_le_bytes(length) as usize];
         self.channel.read_exact(&mut body)?;
-        Ok(Some((serde_json::from_slice(&body)?, descriptor)))
+        Ok(Some((serde_json::from_slice(&body)?, descriptors)))
     }
 
     /// Tells the opener that a ring's memory is free again.
@@ -140,7 +146,7 @@ pub(super) fn open_for_reader(
     if let Err(failure) = result {
         let message = Message::Failed { message: failure.to_string(), hint: failure.hint_text() };
         // With the reader gone there is nobody to tell.
-        let _ = send(&mut channel, &message, None);
+        let _ = send(&mut channel, &message, &[]);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -161,22 +167,27 @@ fn follow(
     let total = usize::try_from(settings.bytes).unwrap_or(usize::MAX);
     let mut each = None;
     let mut opened = 0;
+    let mut told: HashSet<String> = HashSet::new();
+    let mut again = AGAIN;
     loop {
         let mut snapshot = surveyor.take()?;
         unlisted::join(&mut snapshot, &query, wanted);
-        let spots = match spots_of_now(&snapshot, wanted) {
-            Ok(spots) => spots,
-            // A container that has just been made may have no link yet; that it gets one is a change.
-            Err(failure) if each.is_some() => {
-                send(channel, &Message::Warning(failure.to_string()), None)?;
-                if !changes.wait() {
-                    return Ok(());
-                }
-                continue;
+        let (spots, failures) = match spots_of_now(&snapshot, wanted) {
+            Ok((spots, mut failures)) if each.is_none() && spots.is_empty() && !failures.is_empty() => {
+                return Err(failures.swap_remove(0));
             }
+            Ok(found) => found,
+            // Two that are called the same may have become one by the next change.
+            Err(failure) if each.is_some() => (Vec::new(), vec![failure]),
             Err(failure) => return Err(failure),
         };
-        send(channel, &Message::Snapshot(Box::new(snapshot.clone())), None)?;
+        for failure in failures {
+            // Of one that has just been made this may be true for a moment; it is said once.
+            if told.insert(failure.to_string()) {
+                send(channel, &Message::Warning(failure.to_string()), &[])?;
+            }
+        }
+        send(channel, &Message::Snapshot(Box::new(snapshot.clone())), &[])?;
         let filters = Filters::new(words, settings.snaplen, &snapshot)?;
         let bytes = match each {
             Some(bytes) => bytes,
@@ -192,7 +203,7 @@ fn follow(
                 let free = opened.saturating_sub(freed(channel)?);
                 if (free + 1) * bytes > total {
                     let text = format!("{name} is not captured: --buffer is used up by {opened} links");
-                    send(channel, &Message::Warning(text), None)?;
+                    send(channel, &Message::Warning(text), &[])?;
                     continue;
                 }
                 opened = free;
@@ -200,12 +211,13 @@ fn follow(
             match opener.open(spot) {
                 Ok((ring, spot)) => {
                     opened += 1;
-                    let (descriptor, handed) = ring.hand_over();
+                    let (descriptors, handed) = ring.hand_over();
                     let message = Message::Ring { spot: Box::new(spot), handed };
-                    send(channel, &message, Some(descriptor.as_fd()))?;
+                    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+                    send(channel, &message, &descriptors)?;
                 }
                 // It may have ended between the look and the opening.
-                Err(failure) => send(channel, &Message::Warning(format!("{name}: {failure}")), None)?,
+                Err(failure) => send(channel, &Message::Warning(format!("{name}: {failure}")), &[])?,
             }
         }
         for target in &snapshot.targets {
@@ -214,11 +226,20 @@ fn follow(
             if captured && members.insert((target.container.qualified_id(), pid.get())) {
                 let Ok(process) = Process::open(pid) else { continue };
                 let message = Message::Member { target: target.name.clone(), home };
-                send(channel, &message, Some(process.as_fd()))?;
+                send(channel, &message, &[process.as_fd()])?;
             }
         }
-        send(channel, &Message::Ready, None)?;
-        if !changes.wait() {
+        send(channel, &Message::Ready, &[])?;
+        let goes_on = if snapshot.warnings.is_empty() {
+            again = AGAIN;
+            changes.wait()
+        } else {
+            // An engine that did not answer has things to tell that no event will announce once more.
+            let after = again;
+            again = AT_LAST.min(2 * again);
+            changes.wait_at_most(after)
+        };
+        if !goes_on {
             return Ok(());
         }
     }
@@ -244,18 +265,13 @@ fn freed(channel: &UnixStream) -> Result<usize, Failure> {
     }
 }
 
-fn send(
-    channel: &mut UnixStream,
-    message: &Message,
-    descriptor: Option<BorrowedFd<'_>>,
-) -> Result<(), Failure> {
+fn send(channel: &mut UnixStream, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
     let body = serde_json::to_vec(message)?;
     let length = u32::try_from(body.len())?.to_le_bytes();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(Handed::DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
     if !descriptors.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     }
     rustix::net::sendmsg(&*channel, &[IoSlice::new(&length)], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(channel.write_all(&body)?)

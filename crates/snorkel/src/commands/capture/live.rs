@@ -144,6 +144,7 @@ impl Live {
     /// Adds a ring that was opened.
     fn attach(&mut self, ring: Ring, spot: Spot) -> Result<(), Failure> {
         let filter = filter_here(&self.filters, &self.world.snapshot, &spot)?;
+        let memory = ring.bytes();
         let id = self.session.add(ring)?;
         let since = now();
         self.sink.interface(&spot.interface).map_err(|trouble| trouble.failure)?;
@@ -159,6 +160,7 @@ impl Live {
             spot,
             since,
             until: None,
+            ring: memory,
             filter,
             ledger: Ledger::default(),
             turned_away: 0,
@@ -191,16 +193,17 @@ impl Live {
                     self.world.whose.sees(&self.world.snapshot, *ring, &captured.spot);
                 }
             }
-            Some((Message::Ring { spot, handed }, Some(socket))) => {
+            Some((Message::Ring { spot, handed }, descriptors)) => {
                 self.note(&format!("{} joins", spot.interface.name));
-                self.attach(Ring::adopt(socket, handed)?, *spot)?;
+                self.attach(Ring::adopt(descriptors, handed)?, *spot)?;
             }
-            Some((Message::Member { target, home }, Some(process))) => {
-                self.join(Member { process, target, home })?
+            Some((Message::Member { target, home }, process)) => {
+                if let Some(process) = process.into_iter().next() {
+                    self.join(Member { process, target, home })?;
+                }
             }
             Some((Message::Ready, _)) => self.tell_names()?,
             Some((Message::Warning(text) | Message::Failed { message: text, .. }, _)) => self.note(&text),
-            Some((Message::Ring { .. } | Message::Member { .. }, None)) => {}
             None => {
                 self.session.unwatch(&*follower)?;
                 self.session.expect_more(false);

@@ -1,7 +1,7 @@
 //! `snorkel capture`: everything on a target's wire, from outside.
 
 mod begin;
-mod captured;
+pub(crate) mod captured;
 mod course;
 pub(crate) mod filter;
 mod follow;
@@ -207,6 +207,19 @@ impl Capture {
             return Err(Failure::new("stdout cannot be rotated").hint("-w FILE --rotate ..."));
         }
         Ok(())
+    }
+
+    /// Whether what was taken for more targets, and not found, is a filter without the `--` before it.
+    fn forgotten(&self, snapshot: &Snapshot, failure: Failure) -> Failure {
+        let words: Vec<String> = self.targets.iter().map(ToString::to_string).collect();
+        let behind = words.get(1..).filter(|_| self.filter.is_empty()).unwrap_or_default();
+        match filter::at_the_end_of(behind, snapshot) {
+            Some(filter) => {
+                let targets = &words[..words.len() - filter.len()];
+                failure.hint(format!("snorkel capture {} -- {}", targets.join(" "), filter.join(" ")))
+            }
+            None => failure,
+        }
     }
 
     fn wanted(&self) -> Wanted {

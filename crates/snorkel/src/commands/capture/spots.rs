@@ -55,6 +55,17 @@ impl Words {
     }
 }
 
+impl std::fmt::Display for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Words::One(spec) => spec.fmt(f),
+            Words::Pattern(pattern) => pattern.fmt(f),
+            Words::Label(LabelFilter { key, value: None }) => write!(f, "-l {key}"),
+            Words::Label(LabelFilter { key, value: Some(value) }) => write!(f, "-l {key}={value}"),
+        }
+    }
+}
+
 impl std::str::FromStr for Words {
     type Err = snorkel_engines::SpecError;
 
@@ -93,20 +104,19 @@ impl Spot {
 
 /// The links that are meant. A link's two ends, if both are wanted, stand next to each other, the container's first.
 pub(crate) fn spots(snapshot: &Snapshot, wanted: &Wanted) -> Result<Vec<Spot>, Failure> {
-    let mut spots: Vec<Spot> = Vec::new();
+    let mut spots = Vec::new();
     for target in targets(snapshot, &wanted.targets)? {
-        for spot in of_target(snapshot, target, wanted)? {
-            // Containers that share a network share its links.
-            if !spots.iter().any(|known| known.netns == spot.netns && known.index == spot.index) {
-                spots.push(spot);
-            }
-        }
+        add_new(&mut spots, of_target(snapshot, target, wanted)?);
     }
     Ok(spots)
 }
 
-/// As [`spots`], for a capture that follows: what does not run yet is no mistake, since it may start later.
-pub(crate) fn spots_of_now(snapshot: &Snapshot, wanted: &Wanted) -> Result<Vec<Spot>, Failure> {
+/// As [`spots`], for a capture that follows: what does not run yet is no mistake, since it may start later, and one target
+/// that cannot be captured is no reason to do without the others. Also gives why those that cannot be cannot.
+pub(crate) fn spots_of_now(
+    snapshot: &Snapshot,
+    wanted: &Wanted,
+) -> Result<(Vec<Spot>, Vec<Failure>), Failure> {
     let containers: Vec<Container> = snapshot.targets.iter().map(|target| target.container.clone()).collect();
     let is_there = |word: &&Words| match word {
         Words::One(spec) => !matches!(
@@ -115,8 +125,24 @@ pub(crate) fn spots_of_now(snapshot: &Snapshot, wanted: &Wanted) -> Result<Vec<S
         ),
         _ => true,
     };
-    let targets = wanted.targets.iter().filter(is_there).cloned().collect();
-    spots(snapshot, &Wanted { targets, links: wanted.links.clone(), side: wanted.side })
+    let words: Vec<Words> = wanted.targets.iter().filter(is_there).cloned().collect();
+    let (mut spots, mut failures) = (Vec::new(), Vec::new());
+    for target in targets(snapshot, &words)? {
+        match of_target(snapshot, target, wanted) {
+            Ok(some) => add_new(&mut spots, some),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    Ok((spots, failures))
+}
+
+/// Containers that share a network share its links: each is taken once.
+fn add_new(spots: &mut Vec<Spot>, some: Vec<Spot>) {
+    for spot in some {
+        if !spots.iter().any(|known| known.netns == spot.netns && known.index == spot.index) {
+            spots.push(spot);
+        }
+    }
 }
 
 /// The running targets that the words mean, each once.
@@ -438,6 +464,24 @@ mod tests {
     fn the_hosts_network_is_not_captured_by_accident() {
         assert!(found(&["agent"], &[], Side::Container).unwrap_err().contains("shares the host's"));
         assert_eq!(found(&["agent"], &["veth7"], Side::Container).unwrap(), ["agent/veth7"]);
+    }
+
+    #[test]
+    fn who_follows_takes_those_that_can_be_captured_and_hears_of_the_others() {
+        let wanted = |word: &str| Wanted {
+            targets: vec![word.parse().unwrap()],
+            links: Vec::new(),
+            side: Side::Container,
+        };
+        let (spots, failures) = spots_of_now(&world(), &wanted("*")).unwrap();
+        let names: Vec<&str> = spots.iter().map(|spot| spot.interface.name.as_str()).collect();
+        assert_eq!(names, ["web/eth0", "web/eth1", "lone/eth0"]);
+        let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        assert!(failures[0].contains("agent has no network of its own"), "{failures:?}");
+        assert!(failures[1].contains("mute has no link but its loopback"), "{failures:?}");
+        assert_eq!(failures.len(), 2, "{failures:?}");
+        let (spots, failures) = spots_of_now(&world(), &wanted("later")).unwrap();
+        assert!(spots.is_empty() && failures.is_empty());
     }
 
     #[test]
