@@ -23,6 +23,8 @@ mod counts;
 mod layout;
 mod rule;
 mod sample;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
