@@ -1,5 +1,5 @@
 //! Links, addresses, routes and neighbours of any network namespace, over a small synchronous rtnetlink socket; and as
-//! much of queueing disciplines, nftables and sock_diag as snorkel needs, over the same codec.
+//! much of queueing disciplines, filters, nftables and sock_diag as snorkel needs, over the same codec.
 //!
 //! ```no_run
 //! use snorkel_rtnl::Socket;
@@ -28,6 +28,7 @@ mod counters;
 mod error;
 mod event;
 mod exchange;
+mod filter;
 mod fuzz;
 mod link;
 mod name;
@@ -36,6 +37,7 @@ mod netlink;
 mod nftables;
 mod parse;
 mod qdisc;
+mod qdisc_list;
 mod query;
 #[cfg(test)]
 mod real;
@@ -50,12 +52,14 @@ pub use address::Address;
 pub use counters::{LinkCounters, WayCounters};
 pub use error::{Error, Result};
 pub use event::{Event, EventKind};
+pub use filter::{Filter, FilterId, FilterSide};
 #[doc(hidden)]
 pub use fuzz::fuzz_decode;
 pub use link::{Link, LinkFlags, MacvlanMode, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use nftables::Nftables;
 pub use qdisc::Qdisc;
+pub use qdisc_list::AttachedQdisc;
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
 pub use sockdiag::v6_only_sockets;
 pub use socket::Socket;

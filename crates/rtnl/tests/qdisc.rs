@@ -3,7 +3,7 @@
 mod common;
 
 use common::{index_of, private};
-use snorkel_rtnl::Qdisc;
+use snorkel_rtnl::{FilterSide, Qdisc};
 
 #[test]
 fn a_token_bucket_and_a_place_for_filters_are_attached_side_by_side_and_once() {
@@ -29,4 +29,22 @@ fn netem_is_attached_or_missing() {
         }
         Err(error) => assert!(error.is_missing(), "{error}"),
     }
+}
+
+#[test]
+fn a_place_for_filters_is_listed_and_removed() {
+    let (_netns, mut socket) = private();
+    let lo = index_of(&mut socket, "lo");
+    let places = |socket: &mut snorkel_rtnl::Socket| {
+        let all = socket.qdiscs(Some(lo)).unwrap();
+        all.into_iter().filter(|one| one.holds_filters()).map(|one| one.kind).collect::<Vec<_>>()
+    };
+    assert!(places(&mut socket).is_empty());
+    assert!(socket.filters(lo, FilterSide::Ingress).unwrap().is_empty());
+    socket.add_qdisc(lo, Qdisc::Clsact).unwrap();
+    assert_eq!(places(&mut socket), ["clsact"]);
+    assert!(FilterSide::ALL.iter().all(|&side| socket.filters(lo, side).unwrap().is_empty()));
+    socket.remove_clsact(lo).unwrap();
+    assert!(places(&mut socket).is_empty());
+    assert!(socket.remove_clsact(lo).is_err(), "it is gone");
 }

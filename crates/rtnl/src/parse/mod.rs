@@ -11,6 +11,7 @@ mod neighbour;
 mod nsid;
 mod route;
 mod sockdiag;
+mod tc;
 
 pub(crate) use address::{IFA_TARGET_NETNSID, address};
 pub(crate) use counters::counters;
@@ -20,6 +21,7 @@ pub(crate) use neighbour::neighbour;
 pub(crate) use nsid::{NETNSA_FD, NETNSA_NSID, NOT_ASSIGNED, nsid};
 pub(crate) use route::route;
 pub(crate) use sockdiag::v6_only;
+pub(crate) use tc::{filter, qdisc};
 
 use crate::wire::{Attribute, Malformed};
 use crate::{IfIndex, Mac, NsId};
