@@ -28,6 +28,7 @@ mod error;
 mod event;
 mod exchange;
 mod fuzz;
+mod kept;
 mod link;
 mod name;
 mod neighbour;
@@ -50,6 +51,7 @@ pub use error::{Error, Result};
 pub use event::{Event, EventKind};
 #[doc(hidden)]
 pub use fuzz::fuzz_decode;
+pub use kept::Kept;
 pub use link::{Link, LinkFlags, MacvlanMode, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use nftables::Nftables;
