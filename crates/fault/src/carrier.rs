@@ -6,7 +6,7 @@
 //! it is up again when the last of them has ended, and only if it was up before the first. All of this happens under
 //! the journal's lock.
 
-use snorkel_netns::{Netns, NetnsId};
+use snorkel_netns::Netns;
 use snorkel_rtnl::{IfIndex, Link, Socket};
 
 use crate::guardian::Guardian;
@@ -101,9 +101,9 @@ impl Carrier {
         format!("{}, the far end of {}", self.entry.link, self.entry.target)
     }
 
-    /// The namespace and the number of the link.
-    pub(crate) fn place(&self) -> (NetnsId, IfIndex) {
-        (self.entry.netns, self.entry.index)
+    /// The link's name.
+    pub(crate) fn link_name(&self) -> String {
+        self.entry.link.clone()
     }
 
     /// Lets the link up for a while, or sets it down again.
