@@ -152,7 +152,7 @@ fn percent(likely: &Likely) -> String {
 }
 
 /// `1.5s`, `100ms`, `250µs`.
-pub fn time(time: Duration) -> String {
+fn time(time: Duration) -> String {
     let micros = time.as_secs_f64() * 1e6;
     match micros {
         m if m >= 1e6 => format!("{}s", trimmed(m / 1e6, 3)),
