@@ -161,6 +161,10 @@ pub(crate) fn release(locked: &Locked, entry: &Entry, socket: &mut Socket) -> Re
 /// Sets the link up, and gives back what it lost. Of what cannot be given back the rest is, and the first is told.
 fn set_up(socket: &mut Socket, entry: &Entry) -> Result<()> {
     socket.set_up(entry.index)?;
+    if let Ok(Some(link)) = link(socket, entry.index) {
+        // Packets flow without that too, only a little later.
+        let _ = socket.settle(&link);
+    }
     let mut first = Ok(());
     for kept in &entry.kept {
         first = first.and(socket.give_back(kept));

@@ -122,6 +122,31 @@ impl Socket {
         self.netlink.dump("list the neighbours", &neighbours_request(), libc::RTM_NEWNEIGH, parse::neighbour)
     }
 
+    /// Has the kernel take note at once that this link of the socket's own namespace, and the one at its other end, carry
+    /// packets again.
+    ///
+    /// A link whose carrier comes back sends nothing until a work queue of the kernel has seen that, up to a second later
+    /// (net/core/link_watch.c); who asks for a single link has it looked at first (net/core/rtnetlink.c, `rtnl_getlink`,
+    /// since 6.13). On an older kernel nothing happens sooner.
+    pub fn settle(&mut self, link: &Link) -> Result<()> {
+        let mut ends = vec![(link.index, None)];
+        if let Some(other) = link.link {
+            ends.push((other, link.link_nsid.filter(|id| id.is_assigned())));
+        }
+        for (index, of) in ends {
+            let mut request = Request::new(libc::RTM_GETLINK, QUERY);
+            let mut fixed = [0; IFINFOMSG];
+            fixed[4..8].copy_from_slice(&index.get().to_ne_bytes());
+            request.raw(&fixed);
+            if let Some(id) = of {
+                request.put_i32(libc::IFLA_TARGET_NETNSID, id.get());
+            }
+            let what = of_namespace(&format!("look at link {index}"), of);
+            self.netlink.ask(&what, &request, libc::RTM_NEWLINK, |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
     /// The link of that name (or alternative name) in the socket's own namespace, `None` if there is none.
     ///
     /// The name as [`Link::name`] writes it, with `\xNN` for bytes that are not printable.

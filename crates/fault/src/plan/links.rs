@@ -80,11 +80,18 @@ pub(super) fn points(
             }
             point.targets.extend(others);
         }
-        if point.place.of != "host" && !point.place.inside {
+        if is_plugged_into_another(snapshot, point) {
             notes.push(format!("the far end of {} is in {}", point.link, point.place.of));
         }
     }
     Ok(points)
+}
+
+/// Whether the far end is neither on the host nor in a bridge: then somebody else's network is disturbed as well.
+fn is_plugged_into_another(snapshot: &Snapshot, point: &Point) -> bool {
+    let place = &point.place;
+    let far = snapshot.namespace(place.netns).and_then(|namespace| namespace.link(place.index));
+    !place.inside && place.of != "host" && far.is_some_and(|link| link.master.is_none())
 }
 
 /// The namespace of a target, with its links.

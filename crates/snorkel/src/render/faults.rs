@@ -147,7 +147,7 @@ fn span(seconds: f64) -> String {
     match whole {
         s if s >= 3600 => format!("{}h {}m", s / 3600, s % 3600 / 60),
         s if s >= 60 => format!("{}m {}s", s / 60, s % 60),
-        0 if seconds > 0.0 => format!("{}ms", (seconds * 1000.0) as u64),
+        0 if seconds > 0.0 => format!("{}ms", (seconds * 1000.0).round()),
         s => format!("{s}s"),
     }
 }
