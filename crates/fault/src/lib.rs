@@ -5,5 +5,6 @@
 
 pub mod emulation;
 mod impairment;
+pub mod wire;
 
 pub use impairment::{Chance, Distribution, Impairment, Likely, Loss, Reorder};
