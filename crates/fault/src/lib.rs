@@ -9,6 +9,7 @@
 
 pub mod carrier;
 pub mod control;
+pub mod emulation;
 mod error;
 pub mod force;
 pub mod guardian;
@@ -19,6 +20,7 @@ pub mod orphans;
 pub mod plan;
 pub mod rule;
 mod stage;
+pub mod wire;
 
 pub use error::{Error, Result};
 pub use id::FaultId;
