@@ -16,7 +16,6 @@ use snorkel_netns::control::{self, Answer, NoAnswer};
 
 use crate::journal::Journal;
 use crate::plan::Kind;
-use crate::rule::Direction;
 use crate::{Error, FaultId, Result};
 
 /// The version of what is told; it grows when a field changes its meaning or goes, not when one is added.
@@ -113,8 +112,8 @@ pub struct LinkStatus {
 /// What a rule has seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleStatus {
-    /// Which way.
-    pub direction: Direction,
+    /// Which way: `out` or `in`.
+    pub direction: String,
     /// `pass`, `drop`, `impair` or `reject`.
     pub verdict: String,
     /// How many packets fitted.
@@ -126,8 +125,8 @@ pub struct RuleStatus {
 /// What a wire has done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WireStatus {
-    /// Of packets that go which way.
-    pub direction: Direction,
+    /// Of packets that go which way: `out` or `in`.
+    pub direction: String,
     /// How many went in, after they were cut to what a wire carries.
     pub entered: u64,
     /// How many came back.

@@ -57,6 +57,12 @@ pub enum Error {
     /// A namespace or a process.
     #[error(transparent)]
     Netns(#[from] snorkel_netns::Error),
+    /// A program of the kernel's.
+    #[error(transparent)]
+    Bpf(#[from] snorkel_bpf::Error),
+    /// A wire.
+    #[error(transparent)]
+    Wire(#[from] crate::wire::Error),
     /// A link.
     #[error(transparent)]
     Rtnl(#[from] snorkel_rtnl::Error),

@@ -6,6 +6,7 @@ use crate::carrier::{Carrier, Released};
 use crate::control::{Healed, LinkStatus};
 use crate::guardian::Guardian;
 use crate::journal::{About, Journal};
+use crate::part::Judged;
 use crate::plan::{Action, Flap, Plan, Point, Step};
 use crate::{Error, FaultId, Result};
 
@@ -21,10 +22,15 @@ pub struct Means<'a> {
     pub open: &'a dyn Fn(NetnsId) -> Result<Netns>,
 }
 
-/// A plan that is carried out. Dropped without [`Force::heal`] it is taken back as well.
+/// A plan that is carried out.
+///
+/// Gates and wires go with it, or with its process. Links that are down are taken care of by [`Force::heal`], or by the
+/// guardian.
 #[derive(Debug)]
 pub struct Force {
     parts: Vec<(Point, Part)>,
+    /// Where the far ends of all wires are; nothing else holds it.
+    private: Option<Netns>,
     flap: Option<Flap>,
     on: bool,
 }
@@ -32,12 +38,13 @@ pub struct Force {
 #[derive(Debug)]
 enum Part {
     Carrier(Carrier),
+    Judged(Box<Judged>),
 }
 
 impl Force {
     /// Carries out the plan and sees that it is in force. If anything fails, everything is taken back.
     pub fn apply(plan: &Plan, means: &Means<'_>) -> Result<Force> {
-        let mut force = Force { parts: Vec::new(), flap: None, on: true };
+        let mut force = Force { parts: Vec::new(), private: None, flap: None, on: true };
         for (number, step) in plan.steps.iter().enumerate() {
             match force.take(number, step, means) {
                 Ok(part) => force.parts.push((step.point.clone(), part)),
@@ -78,7 +85,15 @@ impl Force {
                 let netns = (means.open)(place.netns)?;
                 Ok(Part::Carrier(Carrier::cut(means.journal, guardian, about, netns)?))
             }
-            Action::Gate { .. } => Err(Error::Plan("packets cannot be judged yet".to_owned())),
+            Action::Gate { rules, wires, flap } => {
+                self.flap = *flap;
+                let netns = (means.open)(place.netns)?;
+                let private = match &mut self.private {
+                    Some(private) => private,
+                    none => none.insert(Netns::private()?),
+                };
+                Ok(Part::Judged(Box::new(Judged::begin(place, netns, private, rules, wires)?)))
+            }
         }
     }
 
@@ -87,6 +102,7 @@ impl Force {
         for (_, part) in &mut self.parts {
             match part {
                 Part::Carrier(carrier) => carrier.verify()?,
+                Part::Judged(judged) => judged.verify()?,
             }
         }
         Ok(())
@@ -107,8 +123,10 @@ impl Force {
         self.on = on;
         let mut first = Ok(());
         for (_, part) in &mut self.parts {
-            let done = match part {
-                Part::Carrier(carrier) => carrier.want(on),
+            let done = match (part, &self.private) {
+                (Part::Carrier(carrier), _) => carrier.want(on),
+                (Part::Judged(judged), Some(private)) => judged.turn(on, private),
+                (Part::Judged(_), None) => Ok(()),
             };
             first = first.and(done);
         }
@@ -122,6 +140,7 @@ impl Force {
         for (point, mut part) in parts {
             let there = match &mut part {
                 Part::Carrier(carrier) => carrier.is_there(),
+                Part::Judged(judged) => judged.is_there(),
             };
             if there {
                 self.parts.push((point, part));
@@ -153,18 +172,25 @@ impl Force {
         self.parts
             .iter_mut()
             .map(|(point, part)| {
-                let (how, trouble) = match part {
-                    Part::Carrier(carrier) => ("carrier", if on { carrier.verify().err() } else { None }),
+                let (how, verified) = match part {
+                    Part::Carrier(carrier) => ("carrier", carrier.verify()),
+                    Part::Judged(judged) => ("packets", judged.verify()),
                 };
+                let counted = match part {
+                    Part::Carrier(_) => Ok((Vec::new(), Vec::new())),
+                    Part::Judged(judged) => judged.statuses(),
+                };
+                let trouble = verified.err().or(counted.as_ref().err().map(|e| Error::NotInForce(chain(e))));
+                let (rules, wires) = counted.unwrap_or_default();
                 LinkStatus {
                     targets: point.targets.clone(),
                     link: point.link.clone(),
                     at: point.place.name.clone(),
                     of: point.place.of.clone(),
                     how: how.to_owned(),
-                    trouble: trouble.map(|error| chain(&error)),
-                    rules: Vec::new(),
-                    wires: Vec::new(),
+                    trouble: trouble.filter(|_| on).map(|error| chain(&error)),
+                    rules,
+                    wires,
                 }
             })
             .collect()
@@ -194,6 +220,10 @@ impl Part {
                     .guardian
                     .ok_or_else(|| Error::Plan("a link is brought up under a guardian's eyes".to_owned()))?;
                 Ok(released(&name, carrier.heal(guardian)?))
+            }
+            Part::Judged(judged) => {
+                drop(judged);
+                Ok("packets pass again".to_owned())
             }
         }
     }

@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use snorkel_engines::{Engine, Query};
 
 use crate::commands::{
-    capture, complete, completions, cut, doctor, exec, faults, heal, lab, ls, man, read, which,
+    block, capture, complete, completions, cut, doctor, exec, faults, heal, impair, lab, ls, man, partition,
+    read, which,
 };
 use crate::failure::{Failure, Outcome};
 use crate::render::style::{Style, When};
@@ -100,6 +101,9 @@ enum Command {
     Capture(Box<capture::Capture>),
     Read(read::Read),
     Cut(cut::Cut),
+    Block(block::Block),
+    Partition(partition::Partition),
+    Impair(Box<impair::Impair>),
     Faults(faults::Faults),
     Heal(heal::Heal),
     Doctor(doctor::Doctor),
@@ -154,6 +158,9 @@ impl Cli {
             Command::Capture(command) => command.run(globals),
             Command::Read(command) => command.run(globals),
             Command::Cut(command) => command.run(globals),
+            Command::Block(command) => command.run(globals),
+            Command::Partition(command) => command.run(globals),
+            Command::Impair(command) => command.run(globals),
             Command::Faults(command) => command.run(globals),
             Command::Heal(command) => command.run(globals),
             Command::Doctor(command) => command.run(globals),
@@ -185,7 +192,7 @@ fn run_target(words: Vec<OsString>, globals: &Globals) -> Outcome {
 fn near_command(word: &OsStr) -> Option<&'static str> {
     let word = word.to_str()?;
     [
-        "ls", "which", "exec", "capture", "read", "cut", "faults", "heal", "doctor", "lab", "completions", "man",
+        "ls", "which", "exec", "capture", "read", "cut", "block", "partition", "impair", "faults", "heal", "doctor", "lab", "completions", "man",
         "help",
     ]
     .into_iter()

@@ -1,12 +1,10 @@
 //! `block`: some packets do not get through.
 
-use std::str::FromStr;
-
 use snorkel_topology::Snapshot;
 
 use super::links::points;
 use super::{Action, Effect, Kind, Names, Peer, Plan, Refused, Selection, Step, Wire, refuse};
-use crate::rule::{Direction, Network, Ports, Protocol, Rule, Verdict};
+use crate::rule::{Direction, Network, Ports, Protocol, Rule, Verdict, WireNumber};
 
 /// Which way, seen from the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,8 +64,8 @@ impl Block {
         for matching in matching(&self.towards, self.protocol, self.port, snapshot, names)? {
             let verdict = match (self.reject, matching.direction) {
                 (false, _) => Verdict::Drop,
-                (true, Direction::Out) => Verdict::Wire(0),
-                (true, Direction::In) => Verdict::Wire(1),
+                (true, Direction::Out) => Verdict::Wire(WireNumber(0)),
+                (true, Direction::In) => Verdict::Wire(WireNumber(1)),
             };
             rules.push(matching.rule(self.new, verdict));
         }
@@ -155,16 +153,4 @@ pub(super) fn matching(
         }
     }
     Ok(all)
-}
-
-impl FromStr for Protocol {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Protocol, String> {
-        match text {
-            "tcp" => Ok(Protocol::Tcp),
-            "udp" => Ok(Protocol::Udp),
-            "icmp" => Ok(Protocol::Icmp),
-            other => Err(format!("'{other}' is none of tcp, udp, icmp")),
-        }
-    }
 }

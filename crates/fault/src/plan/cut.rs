@@ -8,7 +8,7 @@ use snorkel_topology::Snapshot;
 
 use super::links::points;
 use super::{Action, Effect, Kind, Plan, Refused, Selection, Step, Wire, refuse};
-use crate::rule::{Direction, Ports, Rule, Verdict};
+use crate::rule::{Direction, Rule, Verdict, WireNumber};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,12 +70,12 @@ impl Cut {
                 }
                 CutHow::Carrier => Action::Carrier { flap: self.flap },
                 CutHow::Drop => Action::Gate {
-                    rules: vec![all(Direction::Out, Verdict::Drop), all(Direction::In, Verdict::Drop)],
+                    rules: vec![Rule::all(Direction::Out, Verdict::Drop), Rule::all(Direction::In, Verdict::Drop)],
                     wires: Vec::new(),
                     flap: self.flap,
                 },
                 CutHow::Reject => Action::Gate {
-                    rules: vec![all(Direction::Out, Verdict::Wire(0)), all(Direction::In, Verdict::Wire(1))],
+                    rules: vec![Rule::all(Direction::Out, Verdict::Wire(WireNumber(0))), Rule::all(Direction::In, Verdict::Wire(WireNumber(1)))],
                     wires: [Direction::Out, Direction::In]
                         .map(|direction| Wire { direction, effect: Effect::Reject })
                         .to_vec(),
@@ -97,11 +97,6 @@ impl Cut {
         }
         Ok(None)
     }
-}
-
-/// Every frame of a direction.
-fn all(direction: Direction, verdict: Verdict) -> Rule {
-    Rule { direction, peers: Vec::new(), protocol: None, ports: Ports::default(), opening: false, verdict }
 }
 
 impl FromStr for CutHow {

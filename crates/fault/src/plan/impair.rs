@@ -6,7 +6,7 @@ use super::block::{check_ports, matching};
 use super::links::points;
 use super::{Action, Effect, Kind, Names, Peer, Plan, Refused, Selection, Step, Toward, Way, Wire, refuse};
 use crate::Impairment;
-use crate::rule::{Direction, Protocol, Verdict};
+use crate::rule::{Direction, Protocol, Verdict, WireNumber};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,11 @@ impl Impair {
         if wires.is_empty() {
             return refuse("what is to become of the packets? --delay, --loss, --rate, … or --profile");
         }
-        let wire_of = |direction| wires.iter().position(|wire| wire.direction == direction);
+        // There are two at most.
+        let wire_of = |direction| {
+            let at = wires.iter().position(|wire| wire.direction == direction)?;
+            u8::try_from(at).ok().map(WireNumber)
+        };
         let mut notes = Vec::new();
         let points = points(snapshot, &self.selection, &mut notes)?;
         let mut rules = Vec::new();

@@ -165,16 +165,21 @@ impl Plan {
         targets
     }
 
-    /// The same for the same fault, and for no other.
+    /// The same for the same fault, whatever chance it has drawn, and for no other.
     pub fn key(&self) -> String {
-        let mut lines: Vec<String> = self
-            .steps
-            .iter()
-            .map(|step| {
-                let place = &step.point.place;
-                format!("{:?} {} {} {:?}", place.netns, place.index, place.inside, step.action)
-            })
-            .collect();
+        let line = |step: &Step| {
+            let place = &step.point.place;
+            let mut action = step.action.clone();
+            if let Action::Gate { wires, .. } = &mut action {
+                for wire in wires {
+                    if let Effect::Impair(impairment) = &mut wire.effect {
+                        impairment.seed = 0;
+                    }
+                }
+            }
+            format!("{:?} {} {} {action:?}", place.netns, place.index, place.inside)
+        };
+        let mut lines: Vec<String> = self.steps.iter().map(line).collect();
         lines.sort();
         format!("{}\n{}", self.kind.word(), lines.join("\n"))
     }

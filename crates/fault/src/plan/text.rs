@@ -82,7 +82,7 @@ fn rule_words(rule: &Rule, wires: &[Wire]) -> String {
     words.push_str(&match rule.verdict {
         Verdict::Pass => "spare it".to_owned(),
         Verdict::Drop => "drop it".to_owned(),
-        Verdict::Wire(number) => match wires.get(number).map(|wire| &wire.effect) {
+        Verdict::Wire(number) => match wires.get(usize::from(number.0)).map(|wire| &wire.effect) {
             Some(Effect::Impair(impairment)) => impairment.words(),
             Some(Effect::Reject) => "reject it".to_owned(),
             None => "lead it nowhere".to_owned(),
@@ -94,8 +94,17 @@ fn rule_words(rule: &Rule, wires: &[Wire]) -> String {
 fn peers(peers: &[Network]) -> String {
     match peers {
         [] => "anybody".to_owned(),
-        few if few.len() <= FEW => few.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        few if few.len() <= FEW => few.iter().map(network).collect::<Vec<_>>().join(", "),
         many => format!("{} addresses", many.len()),
+    }
+}
+
+/// An address alone without its bits.
+fn network(network: &Network) -> String {
+    if network.prefix == Network::bits(network.address) {
+        network.address.to_string()
+    } else {
+        network.to_string()
     }
 }
 

@@ -85,6 +85,11 @@ pub(crate) fn faults() -> ArgValueCandidates {
     })
 }
 
+/// Links as they are known.
+pub(crate) fn profiles() -> ArgValueCandidates {
+    fixed(&snorkel_fault::profile::PROFILES.map(|profile| (profile.name, profile.about)))
+}
+
 /// What can be asked about and is at hand: the host's links.
 pub(crate) fn things() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {

@@ -79,9 +79,8 @@ fn counted(status: &Status) -> String {
         }
     }
     for wire in status.links.iter().flat_map(|link| &link.wires) {
-        let way = format!("{:?}", wire.direction).to_lowercase();
         let lost = wire.entered.saturating_sub(wire.returned);
-        let mut line = format!("{way}: {} packets, {} did not come back", wire.entered, lost);
+        let mut line = format!("{}: {} packets, {lost} did not come back", wire.direction, wire.entered);
         if let Some(delay) = &wire.delay {
             line.push_str(&format!(
                 ", delay {:.1} ms ± {:.1}",
