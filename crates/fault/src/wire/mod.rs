@@ -161,9 +161,8 @@ impl Wire {
 
     /// The netem of the private end.
     fn qdisc(&mut self) -> Result<AttachedQdisc> {
-        let private = self.pair.private;
-        let all = self.pair.inside.qdiscs()?;
-        let mut found = all.into_iter().filter(|qdisc| qdisc.link == private && qdisc.kind == "netem");
+        let all = self.pair.inside.qdiscs(Some(self.pair.private))?;
+        let mut found = all.into_iter().filter(|qdisc| qdisc.kind == "netem");
         found.next().ok_or_else(|| self.pair.differs("its netem is gone"))
     }
 }
