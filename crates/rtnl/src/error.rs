@@ -86,6 +86,12 @@ impl Error {
         )
     }
 
+    /// Whether the kernel, or this part of it, cannot do that (EOPNOTSUPP, EAFNOSUPPORT).
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT))
+            || matches!(self, Error::Unsupported { .. })
+    }
+
     /// Whether the kernel took the request for one that makes no sense, as it does of a qdisc that is gone (EINVAL).
     pub fn is_invalid(&self) -> bool {
         self.errno() == Some(libc::EINVAL)

@@ -1,10 +1,10 @@
 //! RTM_NEWQDISC and RTM_NEWTFILTER: `struct tcmsg` and `TCA_*` (linux/rtnetlink.h, linux/pkt_cls.h).
 
-use super::{Refusal, index};
+use super::Refusal;
 use crate::filter::{Filter, FilterId, FilterSide};
 use crate::name::escape;
 use crate::wire::{Malformed, attributes, take};
-use crate::{AttachedQdisc, IfIndex};
+use crate::IfIndex;
 
 /// Options of cls_bpf in linux/pkt_cls.h.
 const TCA_BPF_NAME: u16 = 7;
@@ -22,20 +22,6 @@ fn place(payload: &[u8]) -> Result<(Place, &[u8]), Malformed> {
     let (fixed, rest) = take::<20>(payload, "a message of traffic control ends within its header")?;
     let word = |at: usize| u32::from_ne_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
     Ok((Place { link: word(4), handle: word(8), parent: word(12), info: word(16) }, rest))
-}
-
-/// Reads a queueing discipline.
-pub(crate) fn qdisc(payload: &[u8]) -> Result<Option<AttachedQdisc>, Refusal> {
-    let (place, rest) = place(payload)?;
-    let mut kind = None;
-    for attribute in attributes(rest) {
-        let attribute = attribute?;
-        if attribute.kind == libc::TCA_KIND {
-            kind = Some(escape(attribute.text()));
-        }
-    }
-    let kind = kind.ok_or(Refusal::Malformed("a queueing discipline has no kind"))?;
-    Ok(Some(AttachedQdisc { link: index(place.link)?, kind, handle: place.handle, parent: place.parent }))
 }
 
 /// Reads a filter of this side of a link. What is no filter but the head of a priority's list is left out.
@@ -104,16 +90,9 @@ mod tests {
         assert_eq!(filter(&other, link, side).unwrap().unwrap().program, None, "another kind's options");
     }
 
-    #[test]
-    fn a_queueing_discipline_has_its_place() {
-        let found = qdisc(&message([0, 3, 0xffff_0000, 0xffff_fff1, 0], "clsact", &[])).unwrap().unwrap();
-        assert_eq!((found.link.get(), found.kind.as_str(), found.parent), (3, "clsact", 0xffff_fff1));
-    }
-
     proptest! {
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes: Vec<u8>) {
-            let _ = qdisc(&bytes);
             let _ = filter(&bytes, IfIndex::new(1).unwrap(), FilterSide::Ingress);
         }
     }

@@ -28,7 +28,7 @@ use snorkel_topology::{Snapshot, Survey, Surveyor};
 use super::filter::Filters;
 use super::opening::{Opener, Settings, share};
 use super::spots::{Spot, Wanted, spots_of_now};
-use super::unlisted;
+use crate::commands::unlisted;
 use crate::commands::watch::Changes;
 use crate::failure::{Failure, Outcome};
 
@@ -171,7 +171,7 @@ fn follow(
     let mut again = AGAIN;
     loop {
         let mut snapshot = surveyor.take()?;
-        unlisted::join(&mut snapshot, &query, wanted);
+        unlisted::join(&mut snapshot, &query, wanted.named());
         let (spots, failures) = match spots_of_now(&snapshot, wanted) {
             Ok((spots, mut failures)) if each.is_none() && spots.is_empty() && !failures.is_empty() => {
                 return Err(failures.swap_remove(0));
