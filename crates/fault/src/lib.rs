@@ -5,6 +5,9 @@
 
 pub mod emulation;
 mod impairment;
+pub mod parse;
+mod profile;
 pub mod wire;
 
 pub use impairment::{Chance, Distribution, Impairment, Likely, Loss, Reorder};
+pub use profile::{PROFILES, Profile};
