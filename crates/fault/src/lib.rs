@@ -17,6 +17,7 @@ mod id;
 mod impairment;
 pub mod journal;
 pub mod orphans;
+pub mod parse;
 mod part;
 pub mod plan;
 pub mod profile;

@@ -192,11 +192,25 @@ fn run_target(words: Vec<OsString>, globals: &Globals) -> Outcome {
 fn near_command(word: &OsStr) -> Option<&'static str> {
     let word = word.to_str()?;
     [
-        "ls", "which", "exec", "capture", "read", "cut", "block", "partition", "impair", "faults", "heal", "doctor", "lab", "completions", "man",
+        "ls",
+        "which",
+        "exec",
+        "capture",
+        "read",
+        "cut",
+        "block",
+        "partition",
+        "impair",
+        "faults",
+        "heal",
+        "doctor",
+        "lab",
+        "completions",
+        "man",
         "help",
     ]
     .into_iter()
-        .find(|command| strsim::damerau_levenshtein(command, word) == 1)
+    .find(|command| strsim::damerau_levenshtein(command, word) == 1)
 }
 
 /// Prints help, version or a mistake, and gives the status: a mistake before a command is 125 for `exec`, as the

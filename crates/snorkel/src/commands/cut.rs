@@ -28,7 +28,13 @@ pub(crate) struct Cut {
     #[arg(value_name = "TARGET", required = true, add = complete::targets())]
     targets: Vec<TargetSpec>,
     /// Only this link of theirs; may be repeated
-    #[arg(short = 'i', long = "link", visible_alias = "interface", value_name = "LINK", conflicts_with = "all")]
+    #[arg(
+        short = 'i',
+        long = "link",
+        visible_alias = "interface",
+        value_name = "LINK",
+        conflicts_with = "all"
+    )]
     links: Vec<String>,
     /// All links of theirs, if they have several
     #[arg(long)]

@@ -82,11 +82,7 @@ fn counted(status: &Status) -> String {
         let lost = wire.entered.saturating_sub(wire.returned);
         let mut line = format!("{}: {} packets, {lost} did not come back", wire.direction, wire.entered);
         if let Some(delay) = &wire.delay {
-            line.push_str(&format!(
-                ", delay {:.1} ms ± {:.1}",
-                delay.mean * 1e3,
-                delay.deviation * 1e3
-            ));
+            line.push_str(&format!(", delay {:.1} ms ± {:.1}", delay.mean * 1e3, delay.deviation * 1e3));
         }
         words.push(line);
     }

@@ -203,7 +203,9 @@ impl<'a> Live<'a> {
             }
             if woken.guardian {
                 self.guardian_lives = false;
-                warn_plain("the guardian was killed: if this process is killed too, the next snorkel command heals");
+                warn_plain(
+                    "the guardian was killed: if this process is killed too, the next snorkel command heals",
+                );
             }
             if woken.links {
                 self.look_for_gone()?;
