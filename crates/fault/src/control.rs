@@ -99,6 +99,8 @@ pub struct LinkStatus {
     pub of: String,
     /// `carrier`, or `packets`.
     pub how: String,
+    /// What is done there, in words.
+    pub does: Vec<String>,
     /// Whether what was done there is still so; if not, why.
     pub trouble: Option<String>,
     /// What became of packets, rule by rule.
@@ -127,6 +129,8 @@ pub struct RuleStatus {
 pub struct WireStatus {
     /// Of packets that go which way: `out` or `in`.
     pub direction: String,
+    /// What it does: `impair` or `reject`.
+    pub effect: String,
     /// How many went in, after they were cut to what a wire carries.
     pub entered: u64,
     /// How many came back.
@@ -209,6 +213,12 @@ impl Claim {
             }
         }
         Err(failed(rustix::io::Errno::ADDRINUSE.into()))
+    }
+
+    /// Takes the name of something whose second time is refused, until the value is dropped; `None` if it is taken.
+    pub fn once(key: &str) -> Result<Option<OwnedFd>> {
+        control::claim(&format!("{SAME_PREFIX}{}", digest(key.as_bytes())))
+            .map_err(|e| Error::os("claim a name", e))
     }
 
     /// Answers on it from now on; what is asked goes to `desk`.
@@ -331,7 +341,11 @@ pub fn heal(id: &FaultId) -> Result<Option<Healed>> {
     ask(id, Request::Heal, LONG_PATIENCE)
 }
 
-fn ask<T: serde::de::DeserializeOwned>(id: &FaultId, request: Request, patience: Duration) -> Result<Option<T>> {
+fn ask<T: serde::de::DeserializeOwned>(
+    id: &FaultId,
+    request: Request,
+    patience: Duration,
+) -> Result<Option<T>> {
     let wrong = |why: String| Error::Holder { id: id.clone(), why };
     let answer = match control::ask(&format!("{PREFIX}{id}"), &line(&request), patience, LARGEST) {
         Ok(answer) => answer,
@@ -369,7 +383,8 @@ fn line(value: &impl Serialize) -> Vec<u8> {
 /// win by a collision but a fault that is refused.
 pub fn digest(text: &[u8]) -> String {
     const PRIME: u64 = 0x0100_0000_01b3;
-    let fnv = |start: u64| text.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    let fnv =
+        |start: u64| text.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
     format!("{:016x}{:016x}", fnv(0xcbf2_9ce4_8422_2325), fnv(0x9ae1_6a3b_2f90_404f))
 }
 

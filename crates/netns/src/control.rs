@@ -192,7 +192,8 @@ Num       RefCount Protocol Flags    Type St Inode Path
         let socket = claim(&name).unwrap().unwrap();
         assert!(claim(&name).unwrap().is_none());
         assert!(matches!(ask(&name, b"x", SOON, 100), Err(NoAnswer::Nobody)), "nobody listens yet");
-        serve(socket, b"no".to_vec(), |line| Answer::line([b"you said ", line.trim_ascii()].concat())).unwrap();
+        serve(socket, b"no".to_vec(), |line| Answer::line([b"you said ", line.trim_ascii()].concat()))
+            .unwrap();
         assert_eq!(ask(&name, b"hello", SOON, 100).unwrap(), b"you said hello\n");
     }
 }

@@ -79,8 +79,7 @@ impl Socket {
             libc::RTM_NEWNEIGH,
             |payload| {
                 let neighbour = parse::neighbour(payload)?;
-                let goes =
-                    neighbour.is_some_and(|n| n.index == link && n.state == NeighbourState::Permanent);
+                let goes = neighbour.is_some_and(|n| n.index == link && n.state == NeighbourState::Permanent);
                 Ok::<_, Refusal>(goes.then(|| Kept::new(libc::RTM_NEWNEIGH, payload)))
             },
         )?);

@@ -1,10 +1,10 @@
 //! RTM_NEWQDISC and RTM_NEWTFILTER: `struct tcmsg` and `TCA_*` (linux/rtnetlink.h, linux/pkt_cls.h).
 
 use super::Refusal;
+use crate::IfIndex;
 use crate::filter::{Filter, FilterId, FilterSide};
 use crate::name::escape;
 use crate::wire::{Malformed, attributes, take};
-use crate::IfIndex;
 
 /// Options of cls_bpf in linux/pkt_cls.h.
 const TCA_BPF_NAME: u16 = 7;

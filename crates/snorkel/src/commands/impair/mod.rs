@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use clap::Args;
 use snorkel_engines::TargetSpec;
-use snorkel_fault::plan::{Impair as Wish, Links, Peer, Selection};
+use snorkel_fault::plan::{Impair as Wish, Links, Names, Peer, Plan, Selection};
 use snorkel_fault::profile::Profile;
 use snorkel_fault::rule::{Direction, Protocol, protocol};
 use snorkel_fault::{Chance, Distribution, Impairment, Likely, Loss, Reorder};
+use snorkel_topology::Snapshot;
 
 use crate::cli::Globals;
 use crate::commands::block::Towards;
 use crate::commands::complete;
-use crate::commands::hold::Hold;
+use crate::commands::hold::{Ask, Hold};
 use crate::failure::{Failure, Outcome};
 use words::{Sided, distribution, jitter, likely, loss, rate, reorder, sided, time};
 
@@ -98,8 +99,10 @@ pub(crate) struct Impair {
 impl Impair {
     /// Impairs, holds, heals.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
-        let wish = self.wish()?;
-        self.hold.run(globals, &self.targets, |snapshot, names| wish.plan(snapshot, names))
+        // A mistake in the words shows before anything is looked at.
+        self.wish()?;
+        let hold = self.hold.clone();
+        hold.run(globals, self)
     }
 
     fn wish(&self) -> Result<Wish, Failure> {
@@ -200,5 +203,15 @@ impl Impair {
                 .hint("--delay 100ms, --loss 5%, --rate 10mbit, or --profile 3g"));
         }
         Ok(all)
+    }
+}
+
+impl Ask for Impair {
+    fn targets(&self) -> Vec<TargetSpec> {
+        self.targets.clone()
+    }
+
+    fn plan(&self, snapshot: &Snapshot, names: Names<'_>) -> Result<Plan, Failure> {
+        Ok(self.wish()?.plan(snapshot, names)?)
     }
 }

@@ -116,7 +116,9 @@ pub(super) fn distribution(text: &str) -> Result<Distribution, String> {
         "paretonormal" => Ok(Distribution::ParetoNormal),
         path => {
             let wrong = |why: String| {
-                format!("'{path}' is none of uniform, normal, pareto, paretonormal, nor the file of a table: {why}")
+                format!(
+                    "'{path}' is none of uniform, normal, pareto, paretonormal, nor the file of a table: {why}"
+                )
             };
             let text = std::fs::read_to_string(Path::new(path)).map_err(|e| wrong(e.to_string()))?;
             table(&text).map(Distribution::Table).map_err(wrong)
