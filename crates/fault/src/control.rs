@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,8 @@ pub struct LinkStatus {
     pub of: String,
     /// `carrier`, or `packets`.
     pub how: String,
+    /// What is done there, in words.
+    pub does: Vec<String>,
     /// Whether what was done there is still so; if not, why.
     pub trouble: Option<String>,
     /// What became of packets, rule by rule.
@@ -127,6 +129,8 @@ pub struct RuleStatus {
 pub struct WireStatus {
     /// Of packets that go which way: `out` or `in`.
     pub direction: String,
+    /// What it does: `impair` or `reject`.
+    pub effect: String,
     /// How many went in, after they were cut to what a wire carries.
     pub entered: u64,
     /// How many came back.
@@ -211,6 +215,12 @@ impl Claim {
         Err(failed(rustix::io::Errno::ADDRINUSE.into()))
     }
 
+    /// Takes the name of something whose second time is refused, until the value is dropped; `None` if it is taken.
+    pub fn once(key: &str) -> Result<Option<OwnedFd>> {
+        control::claim(&format!("{SAME_PREFIX}{}", digest(key.as_bytes())))
+            .map_err(|e| Error::os("claim a name", e))
+    }
+
     /// Answers on it from now on; what is asked goes to `desk`.
     pub fn serve(self, desk: &Desk) -> Result<Served> {
         let stranger = line(&Refusal { error: "this fault belongs to another user".to_owned() });
@@ -269,10 +279,7 @@ impl Desk {
     pub fn next(&self) -> Option<Asked> {
         let mut bytes = [0; 64];
         while std::io::Read::read(&mut &self.here, &mut bytes).is_ok_and(|read| read == bytes.len()) {}
-        match self.from.try_recv() {
-            Ok(asked) => Some(asked),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.from.try_recv().ok()
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Means<'a> {
 #[derive(Debug)]
 pub struct Force {
     parts: Vec<(Point, Part)>,
+    /// What is done at each link, in words.
+    does: Vec<(Point, Vec<String>)>,
     /// Where the far ends of all wires are; nothing else holds it.
     private: Option<Netns>,
     flap: Option<Flap>,
@@ -37,14 +39,14 @@ pub struct Force {
 
 #[derive(Debug)]
 enum Part {
-    Carrier(Carrier),
+    Carrier(Box<Carrier>),
     Judged(Box<Judged>),
 }
 
 impl Force {
     /// Carries out the plan and sees that it is in force. If anything fails, everything is taken back.
     pub fn apply(plan: &Plan, means: &Means<'_>) -> Result<Force> {
-        let mut force = Force { parts: Vec::new(), private: None, flap: None, on: true };
+        let mut force = Force { parts: Vec::new(), does: plan.does(), private: None, flap: None, on: true };
         for (number, step) in plan.steps.iter().enumerate() {
             match force.take(number, step, means) {
                 Ok(part) => force.parts.push((step.point.clone(), part)),
@@ -83,7 +85,7 @@ impl Force {
                     target: format!("{}/{link}", targets.join("+")),
                 };
                 let netns = (means.open)(place.netns)?;
-                Ok(Part::Carrier(Carrier::cut(means.journal, guardian, about, netns)?))
+                Ok(Part::Carrier(Box::new(Carrier::cut(means.journal, guardian, about, netns)?)))
             }
             Action::Gate { rules, wires, flap } => {
                 self.flap = *flap;
@@ -106,6 +108,22 @@ impl Force {
             }
         }
         Ok(())
+    }
+
+    /// Whether [`Force::push_deadlines`] has to be called every 200 ms: on kernels whose links hold no gate (before 6.6).
+    pub fn needs_pushing(&self) -> bool {
+        self.parts.iter().any(|(_, part)| matches!(part, Part::Judged(judged) if judged.needs_pushing()))
+    }
+
+    /// Has gates that no link holds count on for a while. All are tried; the first error is told.
+    pub fn push_deadlines(&self) -> Result<()> {
+        let mut first = Ok(());
+        for (_, part) in &self.parts {
+            if let Part::Judged(judged) = part {
+                first = first.and(judged.push_deadline());
+            }
+        }
+        first
     }
 
     /// How it comes and goes, if it does.
@@ -168,7 +186,7 @@ impl Force {
 
     /// How it stands, link by link.
     pub fn status(&mut self) -> Vec<LinkStatus> {
-        let on = self.on;
+        let (on, does) = (self.on, &self.does);
         self.parts
             .iter_mut()
             .map(|(point, part)| {
@@ -188,6 +206,11 @@ impl Force {
                     at: point.place.name.clone(),
                     of: point.place.of.clone(),
                     how: how.to_owned(),
+                    does: does
+                        .iter()
+                        .find(|(at, _)| at == point)
+                        .map(|(_, words)| words.clone())
+                        .unwrap_or_default(),
                     trouble: trouble.filter(|_| on).map(|error| chain(&error)),
                     rules,
                     wires,

@@ -51,7 +51,7 @@ impl Who {
     /// Whether it still runs. One that is dead and not reaped does not.
     fn is_alive(&self) -> bool {
         Process::open(self.pid)
-            .and_then(|process| Ok((started(&process), process.check_alive())))
+            .map(|process| (started(&process), process.check_alive()))
             .is_ok_and(|(started, alive)| alive.is_ok() && started.is_ok_and(|at| at == self.started))
     }
 }

@@ -9,8 +9,10 @@
 
 pub mod carrier;
 pub mod control;
+pub mod dns;
 pub mod emulation;
 mod error;
+pub mod findings;
 pub mod force;
 pub mod guardian;
 mod id;

@@ -1,9 +1,16 @@
 //! Impairments as they are typed: in tc's words (tc(8) PARAMETERS, tc-netem(8)), except that a unit is never left out.
+//! Between the words there may be commas and colons as well as blanks, so that a shell needs no quotes: `5%,25%`,
+//! `gemodel:1%,30%`.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::impairment::{Chance, Distribution, Likely, Loss, Reorder};
+
+/// The words of a value.
+fn words(text: &str) -> Vec<&str> {
+    text.split([' ', '\t', ',', ':']).filter(|word| !word.is_empty()).collect()
+}
 
 /// Why something that was typed is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,13 +27,13 @@ pub enum ParseError {
     #[error("`{0}` is no time such as 100ms, 1.5s or 250us")]
     Time(String),
     /// No way to lose packets.
-    #[error("`{0}` is no loss such as `5%`, `5% 25%` (with a correlation), or `gemodel 1% 10% 70% 0.1%`")]
+    #[error("`{0}` is no loss such as `5%`, `5%,25%` (with a correlation), or `gemodel:1%,10%,70%,0.1%`")]
     Loss(String),
     /// No reordering.
-    #[error("`{0}` is no reordering such as `5%`, `5% 50%` (with a correlation), or `5% gap 3`")]
+    #[error("`{0}` is no reordering such as `5%`, `5%,50%` (with a correlation), or `5%,gap,3`")]
     Reorder(String),
     /// Something by chance.
-    #[error("`{0}` is no chance such as `5%`, or `5% 25%` with a correlation")]
+    #[error("`{0}` is no chance such as `5%`, or `5%,25%` with a correlation")]
     Likely(String),
     /// No distribution.
     #[error("`{0}` is none of uniform, normal, pareto, paretonormal")]
@@ -50,7 +57,7 @@ impl FromStr for Likely {
 
     /// `5%`, or `5% 25%` with a correlation.
     fn from_str(text: &str) -> Result<Likely, ParseError> {
-        let words: Vec<&str> = text.split_whitespace().collect();
+        let words = words(text);
         match words[..] {
             [chance] => Ok(Likely { chance: chance.parse()?, correlation: Chance::default() }),
             [chance, correlation] => {
@@ -66,7 +73,7 @@ impl FromStr for Loss {
 
     /// `5%`, `5% 25%`, `random 5%`, or `gemodel P [R [1-H [1-K]]]`, with tc's defaults.
     fn from_str(text: &str) -> Result<Loss, ParseError> {
-        let words: Vec<&str> = text.split_whitespace().collect();
+        let words = words(text);
         match words[..] {
             ["gemodel" | "random"] => Err(ParseError::Loss(text.to_owned())),
             ["gemodel", p, ref rest @ ..] if rest.len() <= 3 => {
@@ -94,7 +101,7 @@ impl FromStr for Reorder {
     /// `5%`, `5% 50%`, either with `gap N`.
     fn from_str(text: &str) -> Result<Reorder, ParseError> {
         let wrong = || ParseError::Reorder(text.to_owned());
-        let words: Vec<&str> = text.split_whitespace().collect();
+        let words = words(text);
         let (chance, gap) = match words[..] {
             [ref chance @ .., "gap", gap] => {
                 (chance, gap.parse().ok().filter(|gap| *gap > 0).ok_or_else(wrong)?)
@@ -239,6 +246,8 @@ mod tests {
         assert_eq!("gemodel 1% 10% 70% 0.1%".parse(), Ok(model(0.01, 0.1, 0.7, 0.001)));
         assert_eq!("gemodel 1% 10%".parse(), Ok(model(0.01, 0.1, 1.0, 0.0)));
         assert_eq!("gemodel 1%".parse(), Ok(model(0.01, 0.99, 1.0, 0.0)));
+        assert_eq!("gemodel:1%,10%".parse(), Ok(model(0.01, 0.1, 1.0, 0.0)));
+        assert_eq!("5%,25%".parse(), Ok(Loss::Random(likely(0.05, 0.25))));
         for wrong in ["", "gemodel", "gemodel 1% 2% 3% 4% 5%", "1% 2% 3%", "random"] {
             assert_eq!(wrong.parse::<Loss>(), Err(ParseError::Loss(wrong.into())), "{wrong}");
         }

@@ -1,6 +1,6 @@
 //! A gate at one link, with its wires: put in force, looked at, taken off.
 
-use snorkel_bpf::gate::{AttachPoint, Gate, RuleCount, WireCounts, WireEnds};
+use snorkel_bpf::gate::{AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
 use snorkel_netns::Netns;
 use snorkel_rtnl::Socket;
 
@@ -75,6 +75,19 @@ impl Judged {
         Ok(())
     }
 
+    /// Whether [`Judged::push_deadline`] has to be called every 200 ms, since no link of the kernel's holds the gate.
+    pub(crate) fn needs_pushing(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.gate.method() == Some(Method::Clsact))
+    }
+
+    /// Has the gate count on for a while.
+    pub(crate) fn push_deadline(&self) -> Result<()> {
+        match &self.standing {
+            Some(standing) => Ok(standing.gate.push_deadline()?),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the link is still there.
     pub(crate) fn is_there(&mut self) -> bool {
         // What cannot be asked is not gone.
@@ -92,6 +105,10 @@ impl Judged {
         });
         let wires = self.wires.iter().zip(wires).map(|(wire, counts)| WireStatus {
             direction: wire.direction.to_string(),
+            effect: match wire.effect {
+                Effect::Impair(_) => "impair".to_owned(),
+                Effect::Reject => "reject".to_owned(),
+            },
             entered: counts.entered,
             returned: counts.returned,
             delay: measured(&counts),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::impairment::{Chance, Distribution, Impairment, Loss};
+use crate::rule::Direction;
 
 /// A kind of network.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,17 +107,15 @@ impl Profile {
         PROFILES.iter().find(|profile| profile.name == name || profile.also.contains(&name))
     }
 
-    /// What it does to packets that go to the target.
-    pub fn towards(&self) -> Impairment {
-        self.impairment(self.down)
+    /// What it does to the packets of one direction.
+    pub fn impairment(&self, direction: Direction) -> Impairment {
+        self.at_rate(match direction {
+            Direction::In => self.down,
+            Direction::Out => self.up,
+        })
     }
 
-    /// What it does to packets that come from the target.
-    pub fn from(&self) -> Impairment {
-        self.impairment(self.up)
-    }
-
-    fn impairment(&self, kilobits: Option<u64>) -> Impairment {
+    fn at_rate(&self, kilobits: Option<u64>) -> Impairment {
         Impairment {
             delay: self.delay,
             jitter: self.jitter,
@@ -150,7 +149,7 @@ mod tests {
         for profile in PROFILES {
             assert_eq!(Profile::named(profile.name), Some(profile));
             assert!(!profile.source.is_empty() && !profile.summary.is_empty());
-            assert!(!profile.towards().is_none() && !profile.from().is_none());
+            assert!(![Direction::In, Direction::Out].iter().any(|d| profile.impairment(*d).is_none()));
         }
         assert_eq!(Profile::named("4g"), Profile::named("lte"));
         assert_eq!(Profile::named("5g"), None);
@@ -159,7 +158,7 @@ mod tests {
     #[test]
     fn a_round_trip_is_shared_between_the_directions() {
         let profile = Profile::named("3g").unwrap();
-        let (towards, from) = (profile.towards(), profile.from());
+        let (towards, from) = (profile.impairment(Direction::In), profile.impairment(Direction::Out));
         assert_eq!(towards.delay + from.delay, Duration::from_millis(300));
         assert_eq!((towards.rate, from.rate), (Some(200_000), Some(96_000)));
     }

@@ -1,5 +1,7 @@
 //! Wires at the link of a target, with the real kernel. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be done fails the test")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -61,7 +61,7 @@ pub use kept::Kept;
 pub use link::{Link, LinkFlags, MacvlanMode, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netem::{Netem, NetemLoss};
-pub use nftables::Nftables;
+pub use nftables::{Chain, Nftables};
 pub use qdisc::{AttachedQdisc, Qdisc, QdiscStatistics};
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
 pub use sockdiag::v6_only_sockets;

@@ -6,19 +6,35 @@
 use snorkel_netns::Netns;
 
 use crate::change::CHANGE;
+use crate::name::escape;
 use crate::netlink::Netlink;
 use crate::query::QUERY;
-use crate::wire::Request;
+use crate::wire::{Request, attributes, take};
 use crate::{Error, Result};
 
 const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
 const NEWTABLE: u16 = SUBSYSTEM << 8 | libc::NFT_MSG_NEWTABLE as u16;
 const GETTABLE: u16 = SUBSYSTEM << 8 | libc::NFT_MSG_GETTABLE as u16;
+const NEWCHAIN: u16 = SUBSYSTEM << 8 | libc::NFT_MSG_NEWCHAIN as u16;
+const GETCHAIN: u16 = SUBSYSTEM << 8 | libc::NFT_MSG_GETCHAIN as u16;
+/// The length of `struct nfgenmsg`.
+const NFGENMSG: usize = 4;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_FLAGS: u16 = 2;
 const NFT_TABLE_F_OWNER: u32 = 2;
 /// `NFT_NAME_MAXLEN`, with the zero that ends a name.
 const NAME_MAX: usize = 256;
+
+/// A chain of rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// The table that it is in; safe to print.
+    pub table: String,
+    /// Its name; safe to print.
+    pub name: String,
+}
 
 /// A socket to nftables. It belongs to the namespace that it was made in, wherever it is used.
 #[derive(Debug)]
@@ -43,6 +59,25 @@ impl Nftables {
         table.put(NFTA_TABLE_FLAGS, &flags.to_be_bytes());
         let (begin, end) = (edge(libc::NFNL_MSG_BATCH_BEGIN), edge(libc::NFNL_MSG_BATCH_END));
         self.netlink.change_all(&what, &[&begin, &table, &end])
+    }
+
+    /// The chains of all tables and families, also those that iptables made by way of nftables.
+    pub fn chains(&mut self) -> Result<Vec<Chain>> {
+        let dump = QUERY | libc::NLM_F_DUMP as u16;
+        let request = message(GETCHAIN, dump, libc::NFPROTO_UNSPEC as u8, 0);
+        self.netlink.dump("list the chains of nftables", &request, NEWCHAIN, |payload| {
+            let (_, rest) = take::<NFGENMSG>(payload, "a chain ends within its header")?;
+            let (mut table, mut name) = (None, None);
+            for attribute in attributes(rest) {
+                let attribute = attribute?;
+                match attribute.kind {
+                    NFTA_CHAIN_TABLE => table = Some(escape(attribute.text())),
+                    NFTA_CHAIN_NAME => name = Some(escape(attribute.text())),
+                    _ => (),
+                }
+            }
+            Ok(table.zip(name).map(|(table, name)| Chain { table, name }))
+        })
     }
 
     /// Whether there is a table of that name and the family inet.

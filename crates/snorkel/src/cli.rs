@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use snorkel_engines::{Engine, Query};
 
 use crate::commands::{
-    block, capture, complete, completions, cut, doctor, exec, faults, heal, impair, lab, ls, man, partition,
-    read, which,
+    apply, block, capture, complete, completions, cut, doctor, exec, faults, heal, impair, lab, ls, man,
+    partition, read, which,
 };
 use crate::failure::{Failure, Outcome};
 use crate::render::style::{Style, When};
@@ -104,6 +104,7 @@ enum Command {
     Block(block::Block),
     Partition(partition::Partition),
     Impair(Box<impair::Impair>),
+    Apply(apply::Apply),
     Faults(faults::Faults),
     Heal(heal::Heal),
     Doctor(doctor::Doctor),
@@ -161,6 +162,7 @@ impl Cli {
             Command::Block(command) => command.run(globals),
             Command::Partition(command) => command.run(globals),
             Command::Impair(command) => command.run(globals),
+            Command::Apply(command) => command.run(globals),
             Command::Faults(command) => command.run(globals),
             Command::Heal(command) => command.run(globals),
             Command::Doctor(command) => command.run(globals),
@@ -201,6 +203,7 @@ fn near_command(word: &OsStr) -> Option<&'static str> {
         "block",
         "partition",
         "impair",
+        "apply",
         "faults",
         "heal",
         "doctor",

@@ -1,6 +1,7 @@
 //! `cut`: nothing gets through.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use snorkel_topology::Snapshot;
 
 use super::links::points;
 use super::{Action, Effect, Kind, Plan, Refused, Selection, Step, Wire, refuse};
-use crate::rule::{Direction, Rule, Verdict, WireNumber};
+use crate::rule::{Direction, Network, Rule, Verdict, WireNumber};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +79,13 @@ impl Cut {
                     flap: self.flap,
                 },
                 CutHow::Reject => Action::Gate {
+                    // Who is to hear that nobody wants to talk must be found first: ARP passes.
                     rules: vec![
-                        Rule::all(Direction::Out, Verdict::Wire(WireNumber(0))),
-                        Rule::all(Direction::In, Verdict::Wire(WireNumber(1))),
+                        Rule {
+                            peers: all_of_ip(),
+                            ..Rule::all(Direction::Out, Verdict::Wire(WireNumber(0)))
+                        },
+                        Rule { peers: all_of_ip(), ..Rule::all(Direction::In, Verdict::Wire(WireNumber(1))) },
                     ],
                     wires: [Direction::Out, Direction::In]
                         .map(|direction| Wire { direction, effect: Effect::Reject })
@@ -103,6 +108,12 @@ impl Cut {
         }
         Ok(None)
     }
+}
+
+/// Every address there is.
+fn all_of_ip() -> Vec<Network> {
+    let none = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    none.map(|address| Network { address, prefix: 0 }).to_vec()
 }
 
 impl FromStr for CutHow {

@@ -30,6 +30,17 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// What is done at each link, in words.
+    pub fn does(&self) -> Vec<(Point, Vec<String>)> {
+        let words = |action: &Action| match action {
+            Action::Carrier { .. } => vec!["no carrier".to_owned()],
+            Action::Gate { rules, wires, .. } => rules.iter().map(|rule| rule_words(rule, wires)).collect(),
+        };
+        self.steps.iter().map(|step| (step.point.clone(), words(&step.action))).collect()
+    }
+}
+
 /// `docker:web/eth0`; with all that it belongs to.
 impl std::fmt::Display for Point {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,13 +2,14 @@
 
 use clap::Args;
 use snorkel_engines::TargetSpec;
-use snorkel_fault::plan::{Block as Wish, Links, Peer, Selection, Toward, Way};
+use snorkel_fault::plan::{Block as Wish, Links, Names, Peer, Plan, Selection, Toward, Way};
 use snorkel_fault::rule::{Protocol, protocol};
+use snorkel_topology::Snapshot;
 
 use crate::cli::Globals;
 use crate::commands::complete;
-use crate::commands::hold::Hold;
-use crate::failure::Outcome;
+use crate::commands::hold::{Ask, Hold};
+use crate::failure::{Failure, Outcome};
 
 /// Block packets between a target and a peer
 #[derive(Debug, Args)]
@@ -78,17 +79,30 @@ impl Towards {
 impl Block {
     /// Blocks, holds, heals.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
+        let hold = self.hold.clone();
+        hold.run(globals, self)
+    }
+}
+
+impl Ask for Block {
+    fn targets(&self) -> Vec<TargetSpec> {
+        self.targets.clone()
+    }
+
+    fn plan(&self, snapshot: &Snapshot, names: Names<'_>) -> Result<Plan, Failure> {
         let links = if self.links.is_empty() { Links::All } else { Links::Named(self.links.clone()) };
-        let selection =
-            Selection { targets: self.targets.clone(), links, host_is_meant: self.i_mean_the_host };
         let wish = Wish {
-            selection,
+            selection: Selection {
+                targets: self.targets.clone(),
+                links,
+                host_is_meant: self.i_mean_the_host,
+            },
             towards: self.towards.all(),
             protocol: self.proto,
             port: self.port,
             reject: self.how == "reject",
             new: self.new,
         };
-        self.hold.run(globals, &self.targets, |snapshot, names| wish.plan(snapshot, names))
+        Ok(wish.plan(snapshot, names)?)
     }
 }

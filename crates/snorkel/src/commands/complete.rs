@@ -87,7 +87,8 @@ pub(crate) fn faults() -> ArgValueCandidates {
 
 /// Links as they are known.
 pub(crate) fn profiles() -> ArgValueCandidates {
-    fixed(&snorkel_fault::profile::PROFILES.map(|profile| (profile.name, profile.about)))
+    let all = snorkel_fault::profile::PROFILES.iter().map(|profile| (profile.name, profile.summary));
+    fixed(&all.collect::<Vec<_>>())
 }
 
 /// What can be asked about and is at hand: the host's links.

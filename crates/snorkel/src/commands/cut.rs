@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 use snorkel_engines::TargetSpec;
-use snorkel_fault::plan::{Cut as Wish, CutHow, Flap, Links, Selection};
+use snorkel_fault::plan::{Cut as Wish, CutHow, Flap, Links, Names, Plan, Selection};
+use snorkel_topology::Snapshot;
 
 use crate::cli::{Globals, duration};
 use crate::commands::complete;
-use crate::commands::hold::Hold;
-use crate::failure::Outcome;
+use crate::commands::hold::{Ask, Hold};
+use crate::failure::{Failure, Outcome};
 
 /// Take targets off the network
 #[derive(Debug, Args)]
@@ -52,14 +53,24 @@ pub(crate) struct Cut {
 impl Cut {
     /// Cuts, holds, heals.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
+        let hold = self.hold.clone();
+        hold.run(globals, self)
+    }
+}
+
+impl Ask for Cut {
+    fn targets(&self) -> Vec<TargetSpec> {
+        self.targets.clone()
+    }
+
+    fn plan(&self, snapshot: &Snapshot, _: Names<'_>) -> Result<Plan, Failure> {
         let links = match (self.all, self.links.is_empty()) {
             (true, _) => Links::All,
             (false, true) => Links::TheOne,
             (false, false) => Links::Named(self.links.clone()),
         };
         let selection = Selection { targets: self.targets.clone(), links, host_is_meant: false };
-        let wish = Wish { selection, how: self.how, flap: self.flap };
-        self.hold.run(globals, &self.targets, |snapshot, _| wish.plan(snapshot))
+        Ok(Wish { selection, how: self.how, flap: self.flap }.plan(snapshot)?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file a command: its arguments, the plan made of them, the run.
 
+pub(crate) mod apply;
 pub(crate) mod block;
 pub(crate) mod capture;
 pub(crate) mod complete;

@@ -2,11 +2,12 @@
 
 use clap::Args;
 use snorkel_engines::TargetSpec;
-use snorkel_fault::plan::partition_words;
+use snorkel_fault::plan::{Names, Partition as Wish, Plan, partition_words};
+use snorkel_topology::Snapshot;
 
 use crate::cli::Globals;
 use crate::commands::complete;
-use crate::commands::hold::Hold;
+use crate::commands::hold::{Ask, Hold};
 use crate::failure::{Failure, Outcome};
 
 /// Part groups of targets from each other
@@ -31,15 +32,29 @@ pub(crate) struct Partition {
 impl Partition {
     /// Parts, holds, heals.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
-        let wish = partition_words(&self.groups)
-            .map_err(|why| Failure::new(why).hint("snorkel partition a,b c,d"))?;
-        let targets: Vec<TargetSpec> = wish
-            .groups
-            .iter()
-            .flatten()
-            .filter(|member| *member != "host")
-            .map(|member| member.parse())
-            .collect::<Result<_, _>>()?;
-        self.hold.run(globals, &targets, |snapshot, _| wish.plan(snapshot))
+        // A mistake in the words shows before anything is looked at.
+        self.wish()?;
+        let hold = self.hold.clone();
+        hold.run(globals, self)
+    }
+
+    fn wish(&self) -> Result<Wish, Failure> {
+        let wish = partition_words(&self.groups);
+        let wish = wish.map_err(|why| Failure::new(why).hint("snorkel partition a,b c,d"))?;
+        for member in wish.groups.iter().flatten() {
+            member.parse::<TargetSpec>()?;
+        }
+        Ok(wish)
+    }
+}
+
+impl Ask for Partition {
+    fn targets(&self) -> Vec<TargetSpec> {
+        let members = self.groups.iter().flat_map(|group| group.split(','));
+        members.filter(|member| *member != "host").filter_map(|member| member.parse().ok()).collect()
+    }
+
+    fn plan(&self, snapshot: &Snapshot, _: Names<'_>) -> Result<Plan, Failure> {
+        Ok(self.wish()?.plan(snapshot)?)
     }
 }

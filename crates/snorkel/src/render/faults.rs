@@ -1,19 +1,30 @@
 //! Faults in words: plans, what is in force, what was done to end it.
 
+use serde::Serialize;
 use snorkel_fault::FaultId;
 use snorkel_fault::carrier::Released;
-use snorkel_fault::control::{Healed, LinkStatus, Status};
+use snorkel_fault::control::{Healed, LinkStatus, SCHEMA, Status};
+use snorkel_fault::findings::Found;
 use snorkel_fault::force::released;
-use snorkel_fault::plan::Plan;
+use snorkel_fault::plan::{Kind, Plan};
 
 use super::style::{Style, Tone};
 use super::table::{Cell, table};
 use super::text::printable;
-use crate::commands::hold::{PlanJson, now};
+use crate::commands::hold::{Part, now};
+
+/// More rules than these are counted.
+const FEW: usize = 4;
 
 /// A plan, a line for each thing that is to be done.
-pub(crate) fn plan(plan: &Plan) -> String {
-    let mut out = format!("{}:\n", plan.kind.word());
+pub(crate) fn plan(plan: &Plan, part: &Part) -> String {
+    let name = part.file.as_ref().map(|file| format!("{}: ", file.name)).unwrap_or_default();
+    let start = match part.start.as_secs_f64() {
+        0.0 => String::new(),
+        seconds => format!(", {} from now", span(seconds)),
+    };
+    let lasting = part.lasting.map(|time| format!(", for {}", span(time.as_secs_f64()))).unwrap_or_default();
+    let mut out = format!("{}{}{start}{lasting}:\n", printable(&name), plan.kind.word());
     for line in plan.lines() {
         out.push_str(&format!("  {}\n", printable(&line)));
     }
@@ -23,17 +34,44 @@ pub(crate) fn plan(plan: &Plan) -> String {
     out
 }
 
+/// A plan as JSON.
+#[derive(Serialize)]
+struct PlanJson<'a> {
+    schema: u32,
+    kind: Kind,
+    name: Option<&'a str>,
+    /// Seconds from now.
+    start: f64,
+    /// Seconds.
+    lasting: Option<f64>,
+    targets: Vec<String>,
+    steps: Vec<String>,
+    notes: &'a [String],
+}
+
 /// The same as JSON.
-pub(crate) fn plan_json(plan: &Plan) -> serde_json::Result<String> {
-    Ok(format!("{}\n", serde_json::to_string_pretty(&PlanJson::of(plan))?))
+pub(crate) fn plan_json(plan: &Plan, part: &Part) -> serde_json::Result<String> {
+    let json = PlanJson {
+        schema: SCHEMA,
+        kind: plan.kind,
+        name: part.file.as_ref().map(|file| file.name.as_str()),
+        start: part.start.as_secs_f64(),
+        lasting: part.lasting.map(|time| time.as_secs_f64()),
+        targets: plan.targets(),
+        steps: plan.lines(),
+        notes: &plan.notes,
+    };
+    Ok(format!("{}\n", serde_json::to_string(&json)?))
 }
 
 /// One line when a fault begins.
 pub(crate) fn in_force(status: &Status) -> String {
-    let links: Vec<String> =
-        status.links.iter().map(|link| format!("{}/{}", link.targets.join("+"), link.link)).collect();
+    let links: Vec<String> = status.links.iter().map(link_name).collect();
     let until = status.until.map(|until| format!(" for {}", span(until - status.since))).unwrap_or_default();
-    format!("{} is in force: {} {}{until}", status.id, status.kind.word(), links.join(", "))
+    let mut does: Vec<&str> = status.links.iter().flat_map(|link| &link.does).map(String::as_str).collect();
+    does.dedup();
+    let does = if does.len() > FEW { format!("{} rules", does.len()) } else { does.join("; ") };
+    format!("{} is in force: {} {} ({does}){until}", status.id, status.kind.word(), links.join(", "))
 }
 
 /// One line when a fault has ended.
@@ -78,15 +116,21 @@ fn counted(status: &Status) -> String {
             words.push(format!("{} {word}", super::capture::thousands(of(verdict))));
         }
     }
-    for wire in status.links.iter().flat_map(|link| &link.wires) {
-        let lost = wire.entered.saturating_sub(wire.returned);
-        let mut line = format!("{}: {} packets, {lost} did not come back", wire.direction, wire.entered);
+    let wires = status.links.iter().flat_map(|link| &link.wires);
+    for wire in wires.filter(|wire| wire.effect == "impair") {
+        // What still waits is not lost yet, and what was doubled comes back twice: this is what can be said from outside.
+        let missing = wire.entered.saturating_sub(wire.returned);
+        let mut line = format!("{} {} packets", wire.direction, super::capture::thousands(wire.entered));
+        if missing > 0 {
+            let share = missing as f64 / wire.entered as f64 * 100.0;
+            line.push_str(&format!(", {} lost or waiting ({share:.1}%)", super::capture::thousands(missing)));
+        }
         if let Some(delay) = &wire.delay {
             line.push_str(&format!(", delay {:.1} ms ± {:.1}", delay.mean * 1e3, delay.deviation * 1e3));
         }
         words.push(line);
     }
-    words.join(", ")
+    words.join("; ")
 }
 
 /// All of them, as a table.
@@ -133,6 +177,20 @@ fn who(status: &Status) -> String {
 
 fn dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// What snorkel did not make, as lines; nothing if there is none.
+pub(crate) fn found(found: &[Found]) -> String {
+    if found.is_empty() {
+        return String::new();
+    }
+    let mut out = "found, and not made by snorkel:\n".to_owned();
+    for one in found {
+        let whose =
+            if one.targets.is_empty() { String::new() } else { format!(" ({})", one.targets.join(", ")) };
+        out.push_str(&format!("  {}{}: {}\n", printable(&one.at), printable(&whose), printable(&one.what)));
+    }
+    out
 }
 
 /// Seconds as people say them: `12s`, `3m 20s`, `2h 5m`.

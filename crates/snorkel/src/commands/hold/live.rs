@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use snorkel_fault::control::{Asked, Desk, Healed, Holder, OfFile, Request, SCHEMA, Served, Status};
+use snorkel_fault::control::{Asked, Claim, Desk, Healed, Holder, OfFile, Request, SCHEMA, Served, Status};
 use snorkel_fault::force::{Force, Means};
 use snorkel_fault::guardian::Guardian;
 use snorkel_fault::journal::Journal;
@@ -28,15 +28,17 @@ use crate::render::faults as render;
 pub(crate) const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 /// The counters on the terminal.
 const TICK: Duration = Duration::from_secs(1);
+/// How often gates are told to go on that no link of the kernel's holds.
+const PUSH: Duration = Duration::from_millis(200);
 
 /// A fault that is in force.
-pub(crate) struct Held {
+struct Held {
     served: Served,
     kind: Kind,
     targets: Vec<String>,
     words: Vec<String>,
     /// Of which file, if of one.
-    pub(crate) file: Option<OfFile>,
+    file: Option<OfFile>,
     since: f64,
     until: Option<f64>,
     end: Option<Instant>,
@@ -47,12 +49,13 @@ pub(crate) struct Held {
 
 impl Held {
     /// One that has just begun.
-    pub(crate) fn new(
+    fn new(
         served: Served,
         plan: &Plan,
         force: Force,
         words: Vec<String>,
         lasting: Option<Duration>,
+        file: Option<OfFile>,
     ) -> Held {
         let (now, instant) = (now(), Instant::now());
         Held {
@@ -60,7 +63,7 @@ impl Held {
             kind: plan.kind,
             targets: plan.targets(),
             words,
-            file: None,
+            file,
             since: now,
             until: lasting.map(|lasting| now + lasting.as_secs_f64()),
             end: lasting.map(|lasting| instant + lasting),
@@ -103,7 +106,12 @@ pub(crate) struct Ended {
     pub(crate) faults: Vec<EndedFault>,
     /// How the command ended, if there was one.
     pub(crate) command: Option<ExitStatus>,
+    /// What went wrong with one that was to begin later.
+    pub(crate) failure: Option<Failure>,
 }
+
+/// Begins what is of this number.
+pub(crate) type Begin<'b> = &'b mut dyn FnMut(&mut Live<'_>, usize) -> Result<(), Failure>;
 
 /// The holder of faults.
 pub(crate) struct Live<'a> {
@@ -114,7 +122,13 @@ pub(crate) struct Live<'a> {
     guardian_lives: bool,
     open: &'a dyn Fn(NetnsId) -> Result<Netns, Error>,
     holder: Holder,
+    /// When it all began.
+    pub(crate) begun: Instant,
+    /// What begins later: when, and its number.
+    pub(crate) waiting: Vec<(Instant, usize)>,
     held: Vec<Held>,
+    /// How many of those that began were told of.
+    news: Vec<FaultId>,
     watches: Vec<(NetnsId, Subscription)>,
     command: Option<Running>,
     ended: Ended,
@@ -135,38 +149,91 @@ struct Woken {
 impl<'a> Live<'a> {
     /// One that holds nothing yet.
     pub(crate) fn new(
-        desk: Desk,
         signals: Signals,
         journal: &'a Journal,
         guardian: Option<&'a Guardian>,
         open: &'a dyn Fn(NetnsId) -> Result<Netns, Error>,
     ) -> Result<Live<'a>, Failure> {
         Ok(Live {
-            desk,
+            desk: Desk::open()?,
             signals,
             journal,
             guardian,
             guardian_lives: guardian.is_some(),
             open,
             holder: holder(),
+            begun: Instant::now(),
+            waiting: Vec::new(),
             held: Vec::new(),
+            news: Vec::new(),
             watches: Vec::new(),
             command: None,
-            ended: Ended { faults: Vec::new(), command: None },
+            ended: Ended { faults: Vec::new(), command: None, failure: None },
             show: false,
         })
     }
 
-    /// Holds another fault.
-    pub(crate) fn add(&mut self, held: Held) -> Result<(), Failure> {
-        for id in held.force.places() {
+    /// Puts a plan in force and holds it. If anything fails, nothing of it stays.
+    pub(crate) fn begin(
+        &mut self,
+        plan: &Plan,
+        words: Vec<String>,
+        lasting: Option<Duration>,
+        file: Option<OfFile>,
+    ) -> Result<(), Failure> {
+        let claim = Claim::take(&plan.key(), self.journal)?;
+        let id = claim.id.clone();
+        let means = means(&id, self.journal, self.guardian, self.open);
+        let force = Force::apply(plan, &means)?;
+        let followed = self.follow(&force);
+        let served = match followed.and_then(|()| Ok(claim.serve(&self.desk)?)) {
+            Ok(served) => served,
+            // Nobody could find it, or it would not see its links go: then it is not held.
+            Err(failure) => {
+                force.heal(&means);
+                return Err(failure);
+            }
+        };
+        self.held.push(Held::new(served, plan, force, words, lasting, file));
+        self.news.push(id);
+        Ok(())
+    }
+
+    /// Watches the links of a fault.
+    fn follow(&mut self, force: &Force) -> Result<(), Failure> {
+        for id in force.places() {
             if !self.watches.iter().any(|(known, _)| *known == id) {
                 let netns = (self.open)(id)?;
                 self.watches.push((id, Subscription::open_in(&netns, Groups::LINKS, false)?));
             }
         }
-        self.held.push(held);
         Ok(())
+    }
+
+    /// Begins everything whose time has come. If one fails all that is held is ended.
+    pub(crate) fn begin_due(&mut self, begin: Begin<'_>) -> Result<(), Failure> {
+        let now = Instant::now();
+        while let Some(at) = self.waiting.iter().position(|(start, _)| *start <= now) {
+            let (_, number) = self.waiting.remove(at);
+            if let Err(failure) = begin(self, number) {
+                self.end_all();
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is in force.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// How those stand that have begun since this was asked last.
+    pub(crate) fn news(&mut self) -> Vec<Status> {
+        let news = std::mem::take(&mut self.news);
+        let mut statuses = self.statuses();
+        statuses.retain(|status| news.contains(&status.id));
+        statuses
     }
 
     /// Starts the command for whose length the faults are held. If that fails they are ended.
@@ -184,15 +251,15 @@ impl<'a> Live<'a> {
     }
 
     /// How all of them stand.
-    pub(crate) fn statuses(&mut self) -> Vec<Status> {
+    fn statuses(&mut self) -> Vec<Status> {
         let holder = &self.holder;
         self.held.iter_mut().map(|held| held.status(holder)).collect()
     }
 
     /// Holds them until all have ended.
-    pub(crate) fn run(mut self) -> Result<Ended, Failure> {
+    pub(crate) fn run(mut self, begin: Begin<'_>) -> Result<Ended, Failure> {
         let mut tick = self.show.then(|| Instant::now() + TICK);
-        while !self.held.is_empty() || self.command.is_some() {
+        while !self.held.is_empty() || !self.waiting.is_empty() || self.command.is_some() {
             let woken = self.wait(tick)?;
             let now = Instant::now();
             if woken.signal {
@@ -216,8 +283,12 @@ impl<'a> Live<'a> {
                 self.ended.command = Some(command.wait()?);
                 self.end_all();
             }
+            self.push_deadlines();
             self.end_due(now);
             self.turn_due(now);
+            if let Err(failure) = self.begin_due(begin) {
+                self.ended.failure = Some(failure);
+            }
             if tick.is_some_and(|tick| tick <= now) {
                 self.show_counters();
                 tick = Some(now + TICK);
@@ -231,7 +302,10 @@ impl<'a> Live<'a> {
 
     /// Waits until something happens or is due.
     fn wait(&mut self, tick: Option<Instant>) -> Result<Woken, Failure> {
-        let due = self.held.iter().flat_map(|held| [held.end, held.turn]).flatten().chain(tick).min();
+        let push = self.held.iter().any(|held| held.force.needs_pushing()).then(|| Instant::now() + PUSH);
+        let begin = self.waiting.iter().map(|(start, _)| *start);
+        let of_held = self.held.iter().flat_map(|held| [held.end, held.turn]).flatten();
+        let due = of_held.chain(begin).chain(tick).chain(push).min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let (signals, desk) = (self.signals.as_fd(), self.desk.as_fd());
@@ -308,6 +382,14 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
+    fn push_deadlines(&mut self) {
+        for held in self.held.iter().filter(|held| held.force.needs_pushing()) {
+            if let Err(error) = held.force.push_deadlines() {
+                warn_all([&format!("{}: {}", held.served.id, chain(&error))]);
+            }
+        }
+    }
+
     fn end_due(&mut self, now: Instant) {
         while let Some(at) = self.held.iter().position(|held| held.end.is_some_and(|end| end <= now)) {
             self.end(at, false);
@@ -329,6 +411,7 @@ impl<'a> Live<'a> {
     }
 
     fn end_all(&mut self) {
+        self.waiting.clear();
         while !self.held.is_empty() {
             self.end(self.held.len() - 1, false);
         }

@@ -7,17 +7,17 @@ mod live;
 mod rights;
 mod world;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use snorkel_engines::TargetSpec;
-use snorkel_fault::control::{Claim, Desk, SCHEMA};
-use snorkel_fault::force::{Force, Means};
+use snorkel_fault::control::OfFile;
 use snorkel_fault::guardian::Guardian;
 use snorkel_fault::journal::Journal;
-use snorkel_fault::plan::{Kind, Names, Plan};
+use snorkel_fault::plan::{Names, Plan};
 use snorkel_netns::enter::Signals;
 use snorkel_topology::Snapshot;
 
@@ -27,8 +27,8 @@ use crate::commands::{print, warn_all};
 use crate::failure::{Failure, Outcome};
 use crate::render::faults as render;
 pub(crate) use detach::is_holder;
-pub(crate) use live::{Held, Live};
-pub(crate) use rights::needs_rights;
+use live::Live;
+use rights::needs_rights;
 pub(crate) use world::World;
 
 /// Options that all faults take.
@@ -52,78 +52,116 @@ pub(crate) struct Hold {
     pub(crate) command: Vec<OsString>,
 }
 
+/// A command that puts a fault in force.
+pub(crate) trait Ask {
+    /// Whose network is meant, as it was typed.
+    fn targets(&self) -> Vec<TargetSpec>;
+
+    /// What is to be done for it.
+    fn plan(&self, snapshot: &Snapshot, names: Names<'_>) -> Result<Plan, Failure>;
+}
+
+/// What is to be held, from when to when.
+pub(crate) struct Part {
+    /// The fault.
+    pub(crate) ask: Box<dyn Ask>,
+    /// What was typed for it.
+    pub(crate) words: Vec<String>,
+    /// Its place in a file, if it is of one.
+    pub(crate) file: Option<OfFile>,
+    /// When it begins, counted from now.
+    pub(crate) start: Duration,
+    /// How long it lasts, if not until it is ended.
+    pub(crate) lasting: Option<Duration>,
+}
+
 impl Hold {
-    /// Puts a fault in force, holds it, and takes it back.
-    pub(crate) fn run(
-        &self,
-        globals: &Globals,
-        targets: &[TargetSpec],
-        plan: impl FnOnce(&Snapshot, Names<'_>) -> Result<Plan, snorkel_fault::Error>,
-    ) -> Outcome {
+    /// Puts one fault in force, holds it, and takes it back.
+    pub(crate) fn run(&self, globals: &Globals, ask: impl Ask + 'static) -> Outcome {
+        let part = Part {
+            ask: Box::new(ask),
+            words: words(),
+            file: None,
+            start: Duration::ZERO,
+            lasting: self.lasting,
+        };
+        self.run_all(globals, &[part])
+    }
+
+    /// The same for several, each in its time.
+    pub(crate) fn run_all(&self, globals: &Globals, parts: &[Part]) -> Outcome {
         // A status of the command's own is not to be confused with one of snorkel's.
         let code = if self.command.is_empty() { 1 } else { FAILED };
-        self.hold(globals, targets, plan).map_err(|failure| match failure.status() {
+        self.hold(globals, parts).map_err(|failure| match failure.status() {
             1 => failure.code(code),
             _ => failure,
         })
     }
 
-    fn hold(
-        &self,
-        globals: &Globals,
-        targets: &[TargetSpec],
-        plan: impl FnOnce(&Snapshot, Names<'_>) -> Result<Plan, snorkel_fault::Error>,
-    ) -> Outcome {
+    fn hold(&self, globals: &Globals, parts: &[Part]) -> Outcome {
         if self.detach && !self.dry_run && !is_holder() {
             return detach::start();
         }
         if !self.dry_run {
             needs_rights()?;
         }
-        let world = World::look(globals, targets)?;
-        let plan = plan(&world.snapshot, &|name| world.addresses(name))?;
+        let targets: Vec<TargetSpec> = parts.iter().flat_map(|part| part.ask.targets()).collect();
+        let world = World::look(globals, &targets)?;
+        let plans = parts.iter().map(|part| plan(part, &world)).collect::<Result<Vec<Plan>, _>>()?;
         if self.dry_run {
-            return self.show(&plan);
+            return self.show(parts, &plans);
         }
-        warn_all(&plan.notes);
-        // From here on a signal ends the fault, not the process.
+        for plan in &plans {
+            warn_all(&plan.notes);
+        }
+        // From here on a signal ends the faults, not the process.
         let signals = Signals::hold(&live::ENDING)?;
         let journal = Journal::usual();
-        let guardian = plan.sets_links_down().then(|| Guardian::start(&journal)).transpose()?;
-        let claim = Claim::take(&plan.key(), &journal)?;
-        let open = |id| world.open(id);
-        let means = Means { id: &claim.id, journal: &journal, guardian: guardian.as_ref(), open: &open };
-        let force = Force::apply(&plan, &means)?;
-        let desk = Desk::open()?;
-        let served = match claim.serve(&desk) {
-            Ok(served) => served,
-            // Nobody could find it: then it is not held. Its name went with the claim, the entries have theirs.
-            Err(error) => return Err(error.into()),
+        let down = plans.iter().any(Plan::sets_links_down);
+        let guardian = down.then(|| Guardian::start(&journal)).transpose()?;
+        // What begins later sees the world as it is then.
+        let world = RefCell::new(world);
+        let open = |id| world.borrow().open(id);
+        let mut live = Live::new(signals, &journal, guardian.as_ref(), &open)?;
+        live.waiting = parts.iter().enumerate().map(|(at, part)| (live.begun + part.start, at)).collect();
+        let mut begin = |live: &mut Live<'_>, at: usize| {
+            let part = &parts[at];
+            let plan = if part.start.is_zero() {
+                plans[at].clone()
+            } else {
+                *world.borrow_mut() = World::look(globals, &part.ask.targets())?;
+                plan(part, &world.borrow())?
+            };
+            live.begin(&plan, part.words.clone(), part.lasting, part.file.clone())?;
+            self.announce(live)
         };
-        let held = Held::new(served, &plan, force, words(), self.lasting);
-        let mut live = Live::new(desk, signals, &journal, guardian.as_ref(), &open)?;
-        live.add(held)?;
-        self.announce(&mut live)?;
+        live.begin_due(&mut begin)?;
         if self.detach {
+            if live.is_idle() {
+                // Nothing is in force yet; that it is being held is all that can be said.
+                print("waiting\n")?;
+            }
             detach::let_go()?;
         }
         if !self.command.is_empty() {
             live.run_command(&self.command)?;
         }
         live.show = self.command.is_empty() && !self.detach && live::shows_counters(self.json);
-        let outcome = live.run()?;
+        let outcome = live.run(&mut begin)?;
         self.tell(outcome)
     }
 
-    fn show(&self, plan: &Plan) -> Outcome {
-        let text = if self.json { render::plan_json(plan)? } else { render::plan(plan) };
-        print(&text)?;
+    fn show(&self, parts: &[Part], plans: &[Plan]) -> Outcome {
+        for (part, plan) in parts.iter().zip(plans) {
+            let text = if self.json { render::plan_json(plan, part)? } else { render::plan(plan, part) };
+            print(&text)?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Says what is in force.
+    /// Says what is in force since it was said last.
     fn announce(&self, live: &mut Live<'_>) -> Result<(), Failure> {
-        for status in live.statuses() {
+        for status in live.news() {
             if self.json {
                 print(&format!("{}\n", serde_json::to_string(&status)?))?;
             } else if self.detach {
@@ -147,11 +185,19 @@ impl Hold {
                 warn_plain(&render::healed(&ended.healed, ended.last.as_ref()));
             }
         }
+        if let Some(failure) = outcome.failure {
+            return Err(failure);
+        }
         if let Some(status) = outcome.command {
             return child::end_as(status);
         }
         Ok(ExitCode::from(u8::from(failed)))
     }
+}
+
+fn plan(part: &Part, world: &World) -> Result<Plan, Failure> {
+    let targets = part.ask.targets();
+    part.ask.plan(&world.snapshot, &|name| world.addresses(name, &targets))
 }
 
 /// The very words of this command line.
@@ -168,27 +214,4 @@ pub(crate) fn now() -> f64 {
 pub(crate) fn warn_plain(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "snorkel: {}", crate::render::text::printable(line));
-}
-
-/// What kind of fault a plan or a status is, and its schema, for JSON.
-#[derive(serde::Serialize)]
-pub(crate) struct PlanJson<'a> {
-    schema: u32,
-    kind: Kind,
-    targets: Vec<String>,
-    steps: Vec<String>,
-    notes: &'a [String],
-}
-
-impl<'a> PlanJson<'a> {
-    /// Of a plan.
-    pub(crate) fn of(plan: &'a Plan) -> PlanJson<'a> {
-        PlanJson {
-            schema: SCHEMA,
-            kind: plan.kind,
-            targets: plan.targets(),
-            steps: plan.lines(),
-            notes: &plan.notes,
-        }
-    }
 }

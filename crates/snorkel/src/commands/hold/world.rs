@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use snorkel_engines::{Query, TargetSpec};
+use snorkel_fault::dns;
+use snorkel_netns::enter::{Guest, Names};
 use snorkel_netns::{Netns, NetnsId};
+use snorkel_topology::locate::Place;
 use snorkel_topology::{Snapshot, Survey, Surveyor, locate};
 
 use crate::cli::Globals;
@@ -34,8 +37,35 @@ impl World {
             .map_err(|error| snorkel_fault::Error::Plan(snorkel_netns::chain(&error)))
     }
 
-    /// The addresses of a name that no target has.
-    pub(crate) fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        Err(format!("names like {name} are not looked up yet"))
+    /// The addresses of a name that no target has: looked up as the first of the targets would, from inside its network;
+    /// as the host would where that is not to be known.
+    pub(crate) fn addresses(&self, name: &str, targets: &[TargetSpec]) -> Result<Vec<IpAddr>, String> {
+        let told = |error: &dyn std::error::Error| snorkel_netns::chain(error);
+        let Some(located) = targets.first().and_then(|spec| locate::locate(&self.query, spec).ok()) else {
+            let (hosts, resolv_conf) = host_files();
+            return dns::look_up(name, &hosts, &resolv_conf);
+        };
+        let (hosts, resolv_conf) = match &located.place {
+            Place::Process(process) => {
+                let names = match Guest::of(process) {
+                    Ok(guest) => Names::of_container(&guest).0,
+                    Err(error) => return Err(told(&error)),
+                };
+                (text(names.hosts), text(names.resolv_conf))
+            }
+            Place::Netns(..) => host_files(),
+        };
+        let netns = located.netns().map_err(|error| told(&error))?;
+        netns.run(|| dns::look_up(name, &hosts, &resolv_conf)).map_err(|error| told(&error))?
     }
+}
+
+/// hosts and resolv.conf of the host.
+fn host_files() -> (String, String) {
+    let read = |path| text(std::fs::read(path).unwrap_or_default());
+    (read("/etc/hosts"), read("/etc/resolv.conf"))
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use clap::Args;
 use snorkel_engines::TargetSpec;
-use snorkel_fault::plan::{Impair as Wish, Links, Peer, Selection};
+use snorkel_fault::plan::{Impair as Wish, Links, Names, Peer, Plan, Selection};
 use snorkel_fault::profile::Profile;
 use snorkel_fault::rule::{Direction, Protocol, protocol};
 use snorkel_fault::{Chance, Distribution, Impairment, Likely, Loss, Reorder};
+use snorkel_topology::Snapshot;
 
 use crate::cli::Globals;
 use crate::commands::block::Towards;
 use crate::commands::complete;
-use crate::commands::hold::Hold;
+use crate::commands::hold::{Ask, Hold};
 use crate::failure::{Failure, Outcome};
-use words::{Sided, distribution, jitter, likely, loss, rate, reorder, sided, time};
+use words::{Sided, distribution, jitter, profile, rate, read, sided, time};
 
 /// Make a target's network bad: late, lossy, slow
 #[derive(Debug, Args)]
@@ -51,16 +52,16 @@ pub(crate) struct Impair {
     #[arg(long, value_name = "uniform|normal|pareto|paretonormal|FILE", value_parser = distribution)]
     distribution: Option<Distribution>,
     /// Lose packets; with a comma a correlation, or a model of bursts
-    #[arg(long, value_name = "PERCENT|gemodel:P,R,1-H,1-K", value_parser = |text: &str| sided(text, loss))]
+    #[arg(long, value_name = "PERCENT|gemodel:P,R,1-H,1-K", value_parser = |text: &str| sided(text, read::<Loss>))]
     loss: Vec<Sided<Loss>>,
     /// Deliver packets twice
-    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| sided(text, likely))]
+    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| sided(text, read::<Likely>))]
     duplicate: Vec<Sided<Likely>>,
     /// Let packets overtake the delayed ones
-    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| sided(text, reorder))]
+    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| sided(text, read::<Reorder>))]
     reorder: Vec<Sided<Reorder>>,
     /// Turn a bit
-    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| sided(text, likely))]
+    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| sided(text, read::<Likely>))]
     corrupt: Vec<Sided<Likely>>,
     /// No faster than this
     #[arg(long, value_name = "10mbit", value_parser = |text: &str| sided(text, rate))]
@@ -72,8 +73,8 @@ pub(crate) struct Impair {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// A link as it is known
-    #[arg(long, value_name = "3g|satellite|lossy-wifi|...", value_parser = Profile::find, add = complete::profiles())]
-    profile: Option<Profile>,
+    #[arg(long, value_name = "3g|satellite|lossy-wifi|...", value_parser = profile, add = complete::profiles())]
+    profile: Option<&'static Profile>,
     #[command(flatten)]
     towards: Towards,
     /// Which way
@@ -98,8 +99,10 @@ pub(crate) struct Impair {
 impl Impair {
     /// Impairs, holds, heals.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
-        let wish = self.wish()?;
-        self.hold.run(globals, &self.targets, |snapshot, names| wish.plan(snapshot, names))
+        // A mistake in the words shows before anything is looked at.
+        self.wish()?;
+        let hold = self.hold.clone();
+        hold.run(globals, self)
     }
 
     fn wish(&self) -> Result<Wish, Failure> {
@@ -200,5 +203,15 @@ impl Impair {
                 .hint("--delay 100ms, --loss 5%, --rate 10mbit, or --profile 3g"));
         }
         Ok(all)
+    }
+}
+
+impl Ask for Impair {
+    fn targets(&self) -> Vec<TargetSpec> {
+        self.targets.clone()
+    }
+
+    fn plan(&self, snapshot: &Snapshot, names: Names<'_>) -> Result<Plan, Failure> {
+        Ok(self.wish()?.plan(snapshot, names)?)
     }
 }
