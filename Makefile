@@ -14,7 +14,7 @@ FUZZ_SECONDS ?= 60
 # With nextest each test has a process of its own, and a hanging one is told by name.
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build release tour test test-deps test-kernels bench fmt lint licences fuzz clean
+.PHONY: help build release tour test test-deps test-kernels bench fmt lint licences bpf fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,18 +58,23 @@ fmt: ## formats all sources
 
 # The check of fuzz/ links nothing: a libFuzzer that is said to be there need not be built, which would take a compiler
 # of C++.
-lint: licences ## formatting, clippy, documentation, fuzz targets, scripts, licences
+lint: licences ## formatting, clippy, documentation, fuzz targets, eBPF objects, scripts, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --locked --no-deps
+	scripts/check-bpf
 	CUSTOM_LIBFUZZER_PATH=/not/linked/libfuzzer.a $(CARGO) check --manifest-path fuzz/Cargo.toml --locked
-	for script in scripts/install-test-deps scripts/check-static scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
+	for script in scripts/install-test-deps scripts/check-static scripts/check-bpf scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
 	sh -n scripts/kernels/init
 
 licences: ## the licences of all dependencies
 	PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory scripts/tests
 	scripts/check-licences
+
+# Any clang would compile them; which one makes the committed bytes is written in the script.
+bpf: ## compiles the eBPF sources into the committed objects; needs clang and llvm
+	scripts/check-bpf --write
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	scripts/fuzz $(FUZZ_SECONDS)

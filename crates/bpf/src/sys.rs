@@ -1,4 +1,5 @@
-//! The bpf(2) system call, as far as probing needs it: load, attach by link, list links.
+//! The bpf(2) system call, as far as it is made here: load what is tried, attach by link, look at links and chains, run
+//! a program on bytes.
 //!
 //! Numbers and layouts are those of the kernel's include/uapi/linux/bpf.h. Attributes may be shorter than the
 //! kernel's union: it takes what is missing as zero.
@@ -8,6 +9,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_GET_NEXT_ID: libc::c_int = 31;
@@ -53,8 +57,8 @@ struct LoadAttr {
     core_relo_cnt: u32,
 }
 
-/// The part of `union bpf_attr` that BPF_LINK_CREATE reads for tcx and network namespaces; what follows the flags is
-/// zero: no neighbour program to stand before or behind.
+/// The part of `union bpf_attr` that BPF_LINK_CREATE reads for tcx and network namespaces. `relative` is 0: no
+/// neighbour program to stand before or behind.
 #[repr(C)]
 #[derive(Default)]
 struct LinkAttr {
@@ -62,7 +66,79 @@ struct LinkAttr {
     target: u32,
     attach_type: u32,
     flags: u32,
-    rest: [u64; 4],
+    relative: u32,
+    padding: u32,
+    expected_revision: u64,
+    rest: [u64; 2],
+}
+
+/// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttr {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The part of `union bpf_attr` that BPF_OBJ_GET_INFO_BY_FD reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct InfoAttr {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info`, of a tcx link; those of other kinds have other words behind the first three.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    ifindex: u32,
+    attach_type: u32,
+    rest: [u64; 8],
+}
+
+/// The beginning of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgInfo {
+    kind: u32,
+    id: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_PROG_TEST_RUN reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct RunAttr {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
 }
 
 /// The part of `union bpf_attr` that BPF_RAW_TRACEPOINT_OPEN reads.
@@ -89,7 +165,8 @@ struct NextIdAttr {
 fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<libc::c_int> {
     // SAFETY: `attr` is a live, exclusive reference to `size_of::<A>()` bytes without uninitialised padding (the
     // layouts above have none); the kernel reads that many and writes at most those. What its pointer fields refer to
-    // is kept alive by the callers below, and is only read.
+    // is kept alive by the callers below, is as long as the length beside it says, and is written only where the caller
+    // gave an exclusive reference.
     let got = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     if got < 0 {
         return Err(io::Error::last_os_error());
@@ -138,14 +215,136 @@ pub(crate) enum Target<'a> {
     Namespace(BorrowedFd<'a>),
 }
 
+impl Target<'_> {
+    fn number(self) -> u32 {
+        match self {
+            Target::Interface(index) => index,
+            Target::Namespace(fd) => number(fd),
+        }
+    }
+}
+
 /// Attaches a program by a link; it is detached when the returned descriptor is closed.
 pub(crate) fn link(program: BorrowedFd<'_>, target: Target<'_>, attach_type: u32) -> io::Result<OwnedFd> {
-    let target = match target {
-        Target::Interface(index) => index,
-        Target::Namespace(fd) => number(fd),
-    };
-    let mut attr = LinkAttr { prog_fd: number(program), target, attach_type, ..LinkAttr::default() };
+    let prog_fd = number(program);
+    let mut attr = LinkAttr { prog_fd, target: target.number(), attach_type, ..LinkAttr::default() };
     bpf(BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// As [`link`], at the head of the chain, if the chain's revision is this one; ESTALE if it is another (since 6.6).
+pub(crate) fn link_first(
+    program: BorrowedFd<'_>,
+    target: Target<'_>,
+    attach_type: u32,
+    expected_revision: u64,
+) -> io::Result<OwnedFd> {
+    /// `BPF_F_BEFORE`: with no neighbour named, before all.
+    const BEFORE: u32 = 1 << 3;
+    let mut attr = LinkAttr {
+        prog_fd: number(program),
+        target: target.number(),
+        attach_type,
+        flags: BEFORE,
+        expected_revision,
+        ..LinkAttr::default()
+    };
+    bpf(BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// A chain of programs at one hook, in the order in which they run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chain {
+    /// A number that grows with every change; 1 for a chain that nobody has used yet.
+    pub(crate) revision: u64,
+    /// The programs' ids.
+    pub(crate) programs: Vec<u32>,
+    /// The ids of their links; 0 for a program that was attached without one.
+    pub(crate) links: Vec<u32>,
+}
+
+/// What is attached at a hook that keeps a chain (tcx, since 6.6).
+pub(crate) fn chain(target: Target<'_>, attach_type: u32) -> io::Result<Chain> {
+    /// `BPF_MPROG_MAX` of the kernel's include/linux/bpf_mprog.h.
+    const MOST: usize = 64;
+    let (mut programs, mut links) = ([0u32; MOST], [0u32; MOST]);
+    let mut attr = QueryAttr {
+        target: target.number(),
+        attach_type,
+        prog_ids: programs.as_mut_ptr() as u64,
+        link_ids: links.as_mut_ptr() as u64,
+        count: MOST as u32,
+        ..QueryAttr::default()
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    let count = (attr.count as usize).min(MOST);
+    Ok(Chain {
+        revision: attr.revision,
+        programs: programs[..count].to_vec(),
+        links: links[..count].to_vec(),
+    })
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkFacts {
+    /// Its id.
+    pub(crate) id: u32,
+    /// Its program's id.
+    pub(crate) program: u32,
+    /// The interface of a tcx link; 0 when that has gone.
+    pub(crate) ifindex: u32,
+}
+
+/// Asks what a link is.
+pub(crate) fn link_facts(link: BorrowedFd<'_>) -> io::Result<LinkFacts> {
+    let mut info = LinkInfo::default();
+    facts(link, &mut info)?;
+    Ok(LinkFacts { id: info.id, program: info.prog_id, ifindex: info.ifindex })
+}
+
+/// The id of a program.
+pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = ProgInfo::default();
+    facts(program, &mut info)?;
+    Ok(info.id)
+}
+
+fn facts<T>(of: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let mut attr =
+        InfoAttr { fd: number(of), length: size_of::<T>() as u32, info: std::ptr::from_mut(info) as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
+}
+
+/// What came of a program's run on bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// What it returned.
+    pub(crate) verdict: i32,
+    /// The packet's mark afterwards.
+    pub(crate) mark: u32,
+}
+
+/// Runs a traffic control program on a frame that carries a mark, as if the loopback of the calling thread's namespace
+/// had received it. Nothing is sent.
+pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8], mark: u32) -> io::Result<Run> {
+    /// Where `mark` is in `struct __sk_buff`, counted in words, and how many there are at least.
+    const MARK: usize = 2;
+    const CONTEXT: usize = 64;
+    let mut context = [0u32; CONTEXT];
+    context[MARK] = mark;
+    let mut after = [0u32; CONTEXT];
+    let mut attr = RunAttr {
+        prog_fd: number(program),
+        data_size_in: frame.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        ctx_size_in: size_of_val(&context) as u32,
+        ctx_size_out: size_of_val(&after) as u32,
+        ctx_in: context.as_ptr() as u64,
+        ctx_out: after.as_mut_ptr() as u64,
+        ..RunAttr::default()
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut attr)?;
+    Ok(Run { verdict: attr.retval.cast_signed(), mark: after[MARK] })
 }
 
 /// Attaches a program to a raw tracepoint until the returned descriptor is closed.

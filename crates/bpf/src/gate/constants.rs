@@ -1,0 +1,119 @@
+//! What is given to the programs when they are loaded: rules, wires and sets of networks, in the layouts of c/fault.h.
+
+use std::net::IpAddr;
+
+use aya::EbpfLoader;
+use aya::maps::LpmTrie;
+use aya::maps::lpm_trie::Key;
+
+use super::layout::{MAX_RULES, MAX_WIRES, RawNetwork, RawRule, RawWire};
+use super::rule::{Network, Rule};
+use super::{Direction, WireEnds};
+use crate::object::{Object, map_error};
+use crate::{Error, Result};
+
+/// How many stamps of packets on their way a gate with wires keeps; the oldest go first.
+const STAMPS: u32 = 16384;
+
+/// The constants of c/fault.c, and what its sets are filled with.
+#[derive(Debug)]
+pub(super) struct Constants<'a> {
+    rules: [[RawRule; MAX_RULES]; 2],
+    rule_total: [u32; 2],
+    asked: [u32; 2],
+    wires: [RawWire; MAX_WIRES],
+    wire_total: u32,
+    /// Those that rules ask for, each once; a set's number is its place.
+    sets: Vec<&'a [Network]>,
+}
+
+impl<'a> Constants<'a> {
+    /// The rules and wires have been checked: there are not too many.
+    pub(super) fn new(rules: &'a [Rule], wires: &[WireEnds<'_>]) -> Constants<'a> {
+        let mut constants = Constants {
+            rules: [[RawRule::default(); MAX_RULES]; 2],
+            rule_total: [0; 2],
+            asked: [0; 2],
+            wires: [RawWire::default(); MAX_WIRES],
+            // At most MAX_WIRES.
+            wire_total: wires.len() as u32,
+            sets: Vec::new(),
+        };
+        for direction in Direction::ALL {
+            let own = direction.index();
+            for rule in rules.iter().filter(|rule| rule.direction == direction) {
+                let raw = RawRule::new(rule, constants.set(&rule.peers));
+                constants.asked[own] |= u32::from(raw.asks);
+                constants.rules[own][constants.rule_total[own] as usize] = raw;
+                constants.rule_total[own] += 1;
+            }
+        }
+        for (raw, ends) in constants.wires.iter_mut().zip(wires) {
+            *raw = RawWire {
+                public: ends.public.get(),
+                private: ends.private.get(),
+                direction: ends.direction as u32,
+                kernel_queue: u32::from(ends.kernel_queue),
+            };
+        }
+        constants
+    }
+
+    /// The number of the set of these networks.
+    fn set(&mut self, networks: &'a [Network]) -> u32 {
+        let known = self.sets.iter().position(|set| *set == networks);
+        let place = known.unwrap_or_else(|| {
+            self.sets.push(networks);
+            self.sets.len() - 1
+        });
+        // There are no more sets than rules.
+        place as u32
+    }
+
+    /// Hands the constants and the sizes of the maps to the loader.
+    pub(super) fn put<'b>(&'b self, loader: &mut EbpfLoader<'b>) {
+        // A map has at least one entry.
+        let total = |ipv4: bool| {
+            let networks = self.sets.iter().flat_map(|set| set.iter());
+            networks.filter(|network| network.address.is_ipv4() == ipv4).count().max(1)
+        };
+        let capped = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        loader
+            .override_global("rules", self.rules.as_flattened(), true)
+            .override_global("rule_total", &self.rule_total[..], true)
+            .override_global("asked", &self.asked[..], true)
+            .override_global("wires", &self.wires[..], true)
+            .override_global("wire_total", &self.wire_total, true)
+            .map_max_entries("networks4", capped(total(true)))
+            .map_max_entries("networks6", capped(total(false)))
+            .map_max_entries("stamps", if self.wire_total > 0 { STAMPS } else { 1 });
+    }
+
+    /// Puts the networks into their maps.
+    pub(super) fn fill_sets(&self, object: &mut Object) -> Result<()> {
+        for (set, network) in
+            (0u32..).zip(&self.sets).flat_map(|(set, all)| all.iter().map(move |one| (set, one)))
+        {
+            match network.address {
+                IpAddr::V4(address) => add(object, "networks4", set, network, address.octets())?,
+                IpAddr::V6(address) => add(object, "networks6", set, network, address.octets())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn add<const N: usize>(
+    object: &mut Object,
+    map: &str,
+    set: u32,
+    network: &Network,
+    address: [u8; N],
+) -> Result<(), Error> {
+    let what = || format!("give the gate the network {network}");
+    let mut trie =
+        LpmTrie::<_, RawNetwork<N>, u32>::try_from(object.map_mut(map)?).map_err(map_error(what()))?;
+    // The set's number stands before the address and counts whole.
+    let key = Key::new(32 + u32::from(network.prefix), RawNetwork { set, address });
+    trie.insert(&key, 1, 0).map_err(map_error(what()))
+}
