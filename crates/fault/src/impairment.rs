@@ -131,6 +131,54 @@ pub struct Impairment {
     pub seed: u64,
 }
 
+impl Impairment {
+    /// Whether packets pass as they came: no draw and no delay can change any of them.
+    pub fn is_none(&self) -> bool {
+        let never = |likely: &Likely| likely.chance.is_never();
+        self.delay.is_zero()
+            && self.jitter.is_zero()
+            && self.rate.is_none_or(|rate| rate == 0)
+            && self.loss.is_none_or(|loss| loss.is_never())
+            && never(&self.duplicate)
+            && never(&self.corrupt)
+    }
+
+    /// How many packets wait at most: [`Impairment::limit`], or else what the wire holds with this rate and delay.
+    ///
+    /// That is what arrives during the delay and four times the jitter: at `rate`, packets of 256 bytes (what a mixture of
+    /// data and acknowledgements comes to); with no rate, packets of 1500 bytes at 10 Gbit/s. A thousand more are for
+    /// those that wait for their turn, as in netem's own default. There are 262144 at most: half a gigabyte of memory.
+    pub fn queue_limit(&self) -> u32 {
+        const WAITING: u128 = 1000;
+        const MOST: u128 = 1 << 18;
+        const SMALL: u128 = 256;
+        const LARGE: u128 = 1500;
+        const FAST: u128 = 1_250_000_000;
+        if let Some(limit) = self.limit {
+            return limit;
+        }
+        let (rate, size) = match self.rate {
+            Some(rate) if rate != 0 => (u128::from(rate), SMALL),
+            _ => (FAST, LARGE),
+        };
+        let time = self.delay.as_nanos() + 4 * self.jitter.as_nanos();
+        let travelling = rate.saturating_mul(time) / 1_000_000_000 / size;
+        travelling.saturating_add(WAITING).min(MOST) as u32
+    }
+}
+
+impl Loss {
+    /// Whether nothing is ever lost.
+    pub fn is_never(self) -> bool {
+        match self {
+            Loss::Random(likely) => likely.chance.is_never(),
+            Loss::Gemodel { p, lost_in_bad, lost_in_good, .. } => {
+                lost_in_good.is_never() && (p.is_never() || lost_in_bad.is_never())
+            }
+        }
+    }
+}
+
 /// For serde, which hands out a reference.
 fn is_never(chance: &Chance) -> bool {
     chance.is_never()
@@ -149,5 +197,39 @@ mod tests {
         assert_eq!(scaled(0.0), Some(0));
         assert_eq!(scaled(1.0), Some(u32::MAX));
         assert_eq!(scaled(0.5), Some(1 << 31));
+    }
+
+    #[test]
+    fn the_queue_holds_what_is_on_its_way() {
+        let limit = |rate, delay, jitter| {
+            let (delay, jitter) = (Duration::from_millis(delay), Duration::from_millis(jitter));
+            Impairment { rate, delay, jitter, ..Impairment::default() }.queue_limit()
+        };
+        assert_eq!(limit(None, 0, 0), 1000);
+        // 100 Mbit/s for 100 ms are 1.25 MB; with a jitter of 25 ms they may be twice that.
+        assert_eq!(limit(Some(12_500_000), 100, 0), 1000 + 4882);
+        assert_eq!(limit(Some(12_500_000), 100, 25), 1000 + 9765);
+        assert_eq!(limit(None, 100, 0), 1000 + 83_333);
+        assert_eq!(limit(None, 60_000, 0), 1 << 18);
+        assert_eq!(Impairment { limit: Some(7), ..Impairment::default() }.queue_limit(), 7);
+    }
+
+    #[test]
+    fn what_can_change_no_packet_is_no_impairment() {
+        let chance = |probability| Chance::new(probability).unwrap();
+        let none = Impairment::default();
+        assert!(none.is_none());
+        let gemodel = |p, bad| {
+            let (p, r, lost_in_bad, lost_in_good) = (chance(p), chance(0.5), chance(bad), chance(0.0));
+            Impairment { loss: Some(Loss::Gemodel { p, r, lost_in_bad, lost_in_good }), ..none.clone() }
+        };
+        assert!(gemodel(0.0, 1.0).is_none() && gemodel(1.0, 0.0).is_none() && !gemodel(0.1, 0.1).is_none());
+        for some in [
+            Impairment { delay: Duration::from_nanos(1), ..none.clone() },
+            Impairment { rate: Some(1), ..none.clone() },
+            Impairment { corrupt: Likely { chance: chance(0.1), ..Likely::default() }, ..none.clone() },
+        ] {
+            assert!(!some.is_none(), "{some:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Drops are decided by a program at the far end of the target's link; packets that are to be delayed, lost, doubled,
 //! reordered, damaged or slowed are led through a *wire*, a private veth pair that goes with the process that holds it.
 
+pub mod emulation;
 mod impairment;
 
 pub use impairment::{Chance, Distribution, Impairment, Likely, Loss, Reorder};

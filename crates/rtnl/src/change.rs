@@ -16,6 +16,9 @@ pub(crate) const CHANGE: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
 pub(crate) const CREATE: u16 = CHANGE | (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 /// `VETH_INFO_PEER` of linux/veth.h.
 const VETH_INFO_PEER: u16 = 1;
+/// `IFLA_INET6_ADDR_GEN_MODE` and `IN6_ADDR_GEN_MODE_NONE` of linux/if_link.h.
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// `IFLA_VXLAN_ID` of linux/if_link.h.
 const IFLA_VXLAN_ID: u16 = 1;
 
@@ -122,6 +125,24 @@ impl Socket {
     /// Sets a link down. Its routes and IPv6 addresses go with that.
     pub fn set_down(&mut self, link: IfIndex) -> Result<()> {
         self.set_flags(&format!("set link {link} down"), link, 0)
+    }
+
+    /// Has a link never ask for hardware addresses (`IFF_NOARP`).
+    pub fn set_no_arp(&mut self, link: IfIndex) -> Result<()> {
+        let mut request = Request::new(libc::RTM_SETLINK, CHANGE);
+        request.raw(&ifinfomsg(Some(link), libc::IFF_NOARP as u32, libc::IFF_NOARP as u32));
+        self.netlink.change(&format!("turn ARP of link {link} off"), &request)
+    }
+
+    /// Has a link give itself no IPv6 address when it comes up. [`Error::is_unsupported`] where there is no IPv6.
+    pub fn set_no_own_address(&mut self, link: IfIndex) -> Result<()> {
+        self.set_attribute(&format!("keep link {link} from giving itself an address"), link, |request| {
+            request.nest(libc::IFLA_AF_SPEC, |families| {
+                families.nest(libc::AF_INET6 as u16, |inet6| {
+                    inet6.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+                });
+            });
+        })
     }
 
     fn set_flags(&mut self, what: &str, link: IfIndex, flags: u32) -> Result<()> {

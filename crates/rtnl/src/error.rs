@@ -86,6 +86,12 @@ impl Error {
         )
     }
 
+    /// Whether the kernel, or this part of it, cannot do that (EOPNOTSUPP, EAFNOSUPPORT).
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT))
+            || matches!(self, Error::Unsupported { .. })
+    }
+
     /// Whether there is one of that name already (EEXIST).
     pub fn already_exists(&self) -> bool {
         self.errno() == Some(libc::EEXIST)

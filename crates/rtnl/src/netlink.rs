@@ -234,6 +234,12 @@ impl Netlink {
     }
 }
 
+impl AsRawFd for Netlink {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
 /// Whether a datagram came from the kernel.
 fn is_kernel(sender: &rustix::net::SocketAddrAny) -> bool {
     SocketAddrNetlink::try_from(sender.clone()).is_ok_and(|sender| sender.pid() == 0)

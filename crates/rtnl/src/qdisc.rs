@@ -4,6 +4,9 @@
 //! kernel.
 
 use crate::change::CREATE;
+use crate::netem::Netem;
+use crate::parse;
+use crate::query::DUMP;
 use crate::wire::Request;
 use crate::{IfIndex, Result, Socket};
 
@@ -18,7 +21,7 @@ const LINKLAYER_ETHERNET: u8 = 1;
 /// A queueing discipline with its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qdisc {
-    /// Delay, loss and their kin (tc-netem(8)); so far it passes everything on.
+    /// Delay, loss and their kin (tc-netem(8)); this one passes everything on. [`Socket::add_netem`] has all of it.
     Netem {
         /// How many packets it holds at most.
         limit: u32,
@@ -75,6 +78,43 @@ impl Qdisc {
     }
 }
 
+/// A queueing discipline that the kernel has on a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedQdisc {
+    /// The link.
+    pub link: IfIndex,
+    /// Its own number, `MAJOR:0` in 32 bits.
+    pub handle: u32,
+    /// The class it hangs from, or [`AttachedQdisc::ROOT`].
+    pub parent: u32,
+    /// The kernel's name for the kind.
+    pub kind: String,
+    /// Its options if it is a netem.
+    pub netem: Option<Netem>,
+    /// What it counted.
+    pub statistics: QdiscStatistics,
+}
+
+impl AttachedQdisc {
+    /// The parent of one that takes all that a link sends.
+    pub const ROOT: u32 = TC_H_ROOT;
+}
+
+/// What a queueing discipline counted (linux/gen_stats.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QdiscStatistics {
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Packets sent.
+    pub packets: u64,
+    /// Packets that wait.
+    pub waiting: u32,
+    /// Bytes that wait.
+    pub backlog: u32,
+    /// Packets dropped; those that netem loses by chance are among them.
+    pub drops: u32,
+}
+
 impl Socket {
     /// Attaches a queueing discipline to a link. Where a kernel has none of the kind, the error
     /// [says that it is missing](crate::Error::is_missing).
@@ -88,8 +128,24 @@ impl Socket {
         qdisc.put_options(&mut request);
         self.netlink.change(&format!("attach a {} qdisc to link {link}", qdisc.kind()), &request)
     }
+
+    /// Attaches a netem with all its options as the root of what a link sends. Errors as of [`Socket::add_qdisc`].
+    pub fn add_netem(&mut self, link: IfIndex, netem: &Netem) -> Result<()> {
+        let mut request = Request::new(libc::RTM_NEWQDISC, CREATE);
+        request.raw(&words([0, link.get(), 0, TC_H_ROOT, 0])).put_text(libc::TCA_KIND, b"netem");
+        request.nest(libc::TCA_OPTIONS, |options| netem.put(options));
+        self.netlink.change(&format!("attach a netem qdisc to link {link}"), &request)
+    }
+
+    /// The queueing disciplines of all links of the socket's own namespace; links that have none but the kernel's own
+    /// `noqueue` are not among them.
+    pub fn qdiscs(&mut self) -> Result<Vec<AttachedQdisc>> {
+        let mut request = Request::new(libc::RTM_GETQDISC, DUMP);
+        request.raw(&words([0; 5]));
+        self.netlink.dump("list the qdiscs", &request, libc::RTM_NEWQDISC, parse::qdisc)
+    }
 }
 
-fn words<const N: usize>(words: [u32; N]) -> Vec<u8> {
+pub(crate) fn words<const N: usize>(words: [u32; N]) -> Vec<u8> {
     words.into_iter().flat_map(u32::to_ne_bytes).collect()
 }

@@ -10,7 +10,7 @@ use crate::wire::Request;
 use crate::{Address, Error, Family, IfIndex, Link, Neighbour, NsId, Result, Route, Socket};
 
 pub(crate) const QUERY: u16 = libc::NLM_F_REQUEST as u16;
-const DUMP: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+pub(crate) const DUMP: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
 /// The length of `struct ifinfomsg`.
 const IFINFOMSG: usize = 16;
 /// The length of `struct ifaddrmsg`.

@@ -8,6 +8,7 @@ mod event;
 mod link;
 mod neighbour;
 mod nsid;
+mod qdisc;
 mod route;
 mod sockdiag;
 
@@ -16,6 +17,7 @@ pub(crate) use event::{SOL_NETLINK, control, event};
 pub(crate) use link::{IFLA_MACVLAN_MODE, link};
 pub(crate) use neighbour::neighbour;
 pub(crate) use nsid::{NETNSA_FD, NETNSA_NSID, NOT_ASSIGNED, nsid};
+pub(crate) use qdisc::qdisc;
 pub(crate) use route::route;
 pub(crate) use sockdiag::v6_only;
 
