@@ -22,8 +22,9 @@ class Broken(Exception):
 def boot(kernel, initramfs, console, patience):
     """Starts the machine and yields the lines of the second serial line; `patience` is for all of it, in seconds."""
     command = [
-        # A plain processor: what it can do more only costs when it is software.
-        QEMU, "-machine", "q35,accel=tcg", "-cpu", "qemu64", "-m", "1G", "-smp", "2",
+        # A plain processor: what it can do more only costs when it is software. Without RDRAND the first who wants a
+        # random number would wait for a long time.
+        QEMU, "-machine", "q35,accel=tcg", "-cpu", "qemu64,+rdrand", "-m", "1G", "-smp", "2",
         "-no-reboot", "-nodefaults", "-display", "none",
         "-kernel", kernel.image, "-initrd", initramfs,
         # Warnings go to the console, news does not. No processor is there to be guarded against its own guessing.
