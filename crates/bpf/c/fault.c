@@ -277,15 +277,19 @@ int turn(struct __sk_buff *skb) {
     for (__u32 i = 0; i < MAX_WIRES; i++) {
         if (i >= wire_total)
             break;
-        if (wires[i].private != skb->ifindex)
+        // The verifier knows a place in the table as long as it stays a pointer, and a number only as long as nobody has its
+        // address.
+        const volatile struct wire *wire = &wires[i];
+        if (wire->private != skb->ifindex)
             continue;
-        struct wire_count *count = lookup(&wire_counts, &i);
+        __u32 key = i;
+        struct wire_count *count = lookup(&wire_counts, &key);
         if (!count)
             break;
         count->entered += segments(skb);
         stamp(skb, i, count);
         // A packet socket has its copy by now: taps come before this program.
-        return wires[i].kernel_queue ? redirect(wires[i].private, 0) : TC_ACT_SHOT;
+        return wire->kernel_queue ? redirect(wire->private, 0) : TC_ACT_SHOT;
     }
     return TC_ACT_SHOT;
 }
@@ -299,14 +303,16 @@ int back(struct __sk_buff *skb) {
     for (__u32 i = 0; i < MAX_WIRES; i++) {
         if (i >= wire_total)
             break;
-        if (wires[i].public != skb->ifindex)
+        const volatile struct wire *wire = &wires[i];
+        if (wire->public != skb->ifindex)
             continue;
-        struct wire_count *count = lookup(&wire_counts, &i);
+        __u32 key = i;
+        struct wire_count *count = lookup(&wire_counts, &key);
         if (!count)
             break;
         count->returned += segments(skb);
         measure(skb, i, count);
-        __u32 direction = wires[i].direction & 1;
+        __u32 direction = wire->direction & 1;
         skb->mark = MARK | (state->rank[direction] & MARK_RANK);
         return redirect(state->link, state->back[direction]);
     }

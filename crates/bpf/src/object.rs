@@ -66,6 +66,11 @@ impl Object {
         self.ebpf.map(map).ok_or_else(|| lacks(self.name, map))
     }
 
+    /// A map, to be kept elsewhere.
+    pub(crate) fn take_map(&mut self, map: &str) -> Result<Map> {
+        self.ebpf.take_map(map).ok_or_else(|| lacks(self.name, map))
+    }
+
     /// A map, to be changed.
     pub(crate) fn map_mut(&mut self, map: &str) -> Result<&mut Map> {
         let name = self.name;

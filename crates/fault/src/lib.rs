@@ -2,8 +2,28 @@
 //!
 //! Drops are decided by a program at the far end of the target's link; packets that are to be delayed, lost, doubled,
 //! reordered, damaged or slowed are led through a *wire*, a private veth pair that goes with the process that holds it.
+//! A link that is set down is the one thing that the kernel does not take back: it is written down first, and a second
+//! process watches over the first.
+//!
+//! [`plan`] says purely what is to be done, [`force`] does it and takes it back, [`control`] is how others find it.
 
+pub mod carrier;
+pub mod control;
 pub mod emulation;
+mod error;
+pub mod force;
+pub mod guardian;
+mod id;
 mod impairment;
+pub mod journal;
+pub mod orphans;
+mod part;
+pub mod plan;
+pub mod profile;
+pub mod rule;
+mod stage;
+pub mod wire;
 
+pub use error::{Error, Result};
+pub use id::FaultId;
 pub use impairment::{Chance, Distribution, Impairment, Likely, Loss, Reorder};

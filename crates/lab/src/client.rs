@@ -2,19 +2,18 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::de::DeserializeOwned;
+use snorkel_netns::control::{self, NoAnswer};
 use snorkel_netns::{Pid, Process};
 
 use crate::plan::Plan;
 use crate::spec::LabSpec;
-use crate::wire::{Down, Lab, MAX_ANSWER, Outcome, Refusal, Request, SOCKET_PREFIX, listening_labs};
+use crate::wire::{Down, Lab, MAX_ANSWER, Outcome, Refusal, Request, SOCKET_PREFIX};
 use crate::{Error, Result};
 
 /// The one argument that an executable gets which is to become a holder.
@@ -74,10 +73,9 @@ pub(crate) fn launch(spec: &LabSpec) -> Result<(Lab, ChildStdin)> {
 /// One that ends meanwhile is left out; so is one that is held by somebody who is neither root nor the caller, or
 /// that does not answer, with a warning.
 pub fn list() -> Result<Vec<Lab>> {
-    let path = "/proc/thread-self/net/unix";
-    let table = std::fs::read(path).map_err(|e| Error::os(format!("read {path}"), e))?;
+    let names = control::names(SOCKET_PREFIX).map_err(|e| Error::os("list the labs", e))?;
     let mut labs = Vec::new();
-    for name in listening_labs(&table) {
+    for name in names {
         match find(&name) {
             Ok(lab) => labs.push(lab),
             Err(Error::NoSuchLab(_)) => {}
@@ -153,29 +151,13 @@ fn gone(processes: &[Process], patience: Duration) -> Vec<Pid> {
 /// Asks the holder of a lab, and only if it can be trusted: the PIDs it names are entered by root.
 fn ask<T: DeserializeOwned>(name: &str, request: Request, patience: Duration) -> Result<T> {
     let what = || format!("ask the holder of lab {name}");
-    let address =
-        SocketAddr::from_abstract_name(format!("{SOCKET_PREFIX}{name}")).map_err(|e| Error::os(what(), e))?;
-    let mut stream = UnixStream::connect_addr(&address).map_err(|e| match e.raw_os_error() {
-        Some(libc::ECONNREFUSED) => Error::NoSuchLab(name.to_owned()),
-        _ => Error::os(what(), e),
+    let line = serde_json::to_vec(&request).map_err(|e| Error::os(what(), e))?;
+    let answer = control::ask(&format!("{SOCKET_PREFIX}{name}"), &line, patience, MAX_ANSWER);
+    let answer = answer.map_err(|no| match no {
+        NoAnswer::Nobody => Error::NoSuchLab(name.to_owned()),
+        NoAnswer::Stranger(uid) => Error::Stranger { name: name.to_owned(), uid },
+        NoAnswer::Os(e) => Error::os(what(), e),
     })?;
-    let holder = rustix::net::sockopt::socket_peercred(&stream).map_err(|e| Error::os(what(), e))?.uid;
-    if !holder.is_root() && holder != rustix::process::geteuid() {
-        return Err(Error::Stranger { name: name.to_owned(), uid: holder.as_raw() });
-    }
-    let mut line = serde_json::to_vec(&request).map_err(|e| Error::os(what(), e))?;
-    line.push(b'\n');
-    let mut answer = Vec::new();
-    stream
-        .set_read_timeout(Some(patience))
-        .and_then(|()| stream.set_write_timeout(Some(patience)))
-        .and_then(|()| stream.write_all(&line))
-        .and_then(|()| BufReader::new(&stream).take(MAX_ANSWER).read_until(b'\n', &mut answer))
-        .map_err(|e| Error::os(what(), e))?;
-    if answer.is_empty() {
-        // It ended while it was asked.
-        return Err(Error::NoSuchLab(name.to_owned()));
-    }
     serde_json::from_slice(&answer).map_err(|e| match serde_json::from_slice::<Refusal>(&answer) {
         Ok(refusal) => Error::Refused { name: name.to_owned(), why: refusal.error },
         Err(_) => Error::Garbled { name: name.to_owned(), why: e.to_string() },

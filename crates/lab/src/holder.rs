@@ -16,12 +16,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use snorkel_netns::Netns;
+use snorkel_netns::os::{self, Disposition, Fork};
 
 use crate::error::Report;
 use crate::links::{self, Switch};
 use crate::members::Members;
 use crate::node::{self, Stage, Word};
-use crate::os::{self, Disposition, Fork};
 use crate::plan::{Plan, SWITCH, ports_of};
 use crate::server::{self, dns};
 use crate::spec::{Kind, LabSpec};
@@ -82,7 +82,7 @@ fn prepare(caller: &mut impl BufRead) -> Result<Plan> {
     caller.read_line(&mut line).map_err(|e| Error::os("read the specification of the lab", e))?;
     let spec: LabSpec = serde_json::from_str(&line).map_err(|e| Error::Spec(e.to_string()))?;
     let plan = Plan::new(spec)?;
-    match os::fork("the holder")? {
+    match os::fork().map_err(|e| Error::os("fork the holder", e))? {
         Fork::Parent(_) => os::exit_now(0),
         Fork::Child => {}
     }
@@ -175,7 +175,7 @@ fn fork_node(
     // The next child is the first of a new PID namespace; the one after that is not to be its second.
     os::unshare(UnshareFlags::NEWPID)
         .map_err(|e| Error::needing("CAP_SYS_ADMIN", "make the PID namespace of a node", e))?;
-    let fork = os::fork("a node");
+    let fork = os::fork().map_err(|e| Error::os("fork a node", e));
     if let Ok(Fork::Child) = fork {
         node::run(Stage { plan, life, status, shared: shared.as_ref(), switch }, index, node);
     }

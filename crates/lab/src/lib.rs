@@ -17,7 +17,6 @@ mod image;
 mod links;
 mod members;
 mod node;
-mod os;
 mod plan;
 mod scoped;
 mod server;

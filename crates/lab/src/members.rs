@@ -7,9 +7,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
-use snorkel_netns::Pid;
+use snorkel_netns::{Pid, os};
 
-use crate::os;
 use crate::spec::Kind;
 use crate::wire::{Down, Lab, Node, State};
 

@@ -15,11 +15,11 @@ use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 use snorkel_netns::Netns;
+use snorkel_netns::os::{self, Disposition, Fork};
 use snorkel_rtnl::Socket;
 
 use crate::error::Report;
 use crate::links::{self, Switch};
-use crate::os::{self, Disposition, Fork};
 use crate::plan::{Plan, PlannedNode};
 use crate::server::{self, echo, http};
 use crate::spec::Kind;
@@ -175,7 +175,7 @@ fn bind(node: &PlannedNode, switch: Switch) -> Result<Vec<Start>> {
 fn nest(stage: &Stage<'_>, node: &PlannedNode) -> Result<()> {
     let (read, write) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::os("make a pipe", e))?;
-    match os::fork("the nested node")? {
+    match os::fork().map_err(|e| Error::os("fork the nested node", e))? {
         Fork::Parent(_) => {
             drop(write);
             let mut said = String::new();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use snorkel_netns::{Pid, unix};
+use snorkel_netns::Pid;
 
 use crate::spec::Kind;
 
@@ -15,8 +15,6 @@ use crate::spec::Kind;
 pub(crate) const SOCKET_PREFIX: &str = "snorkel-lab/";
 /// The label that every node carries; its value is the lab's name.
 pub(crate) const LAB_LABEL: &str = "snorkel.lab";
-/// No request is longer.
-pub(crate) const MAX_REQUEST: u64 = 4096;
 /// No answer is longer: a thousand nodes take about 250 KB.
 pub(crate) const MAX_ANSWER: u64 = 4 << 20;
 
@@ -122,35 +120,11 @@ pub(crate) struct Refusal {
     pub(crate) error: String,
 }
 
-/// The labs whose sockets listen, from the text of `/proc/net/unix`, in the order of their names. A lab on its way up is
-/// bound and does not listen yet: it is left out.
-pub(crate) fn listening_labs(table: &[u8]) -> Vec<String> {
-    let name =
-        |socket: Vec<u8>| Some(String::from_utf8(socket).ok()?.strip_prefix(SOCKET_PREFIX)?.to_owned());
-    let mut names: Vec<String> = unix::listening(table).into_iter().filter_map(name).collect();
-    names.sort();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn labs_are_found_among_the_sockets_that_listen() {
-        let table = "\
-Num       RefCount Protocol Flags    Type St Inode Path
-0000000000000000: 00000002 00000000 00010000 0001 01  1234 @snorkel-lab/lab
-0000000000000000: 00000003 00000000 00000000 0001 03  1235 @snorkel-lab/lab
-0000000000000000: 00000002 00000000 00000000 0001 01  1236 @snorkel-lab/on-its-way
-0000000000000000: 00000002 00000000 00010000 0001 01  1237 /run/snorkel-lab/file
-0000000000000000: 00000002 00000000 00010000 0001 01  1238
-0000000000000000: 00000002 00000000 00010000 0001 01  1239 @snorkel-lab/another
-";
-        assert_eq!(listening_labs(table.as_bytes()), ["another", "lab"]);
-    }
 
     #[test]
     fn requests_are_what_the_protocol_says() {
@@ -185,9 +159,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
 
     proptest! {
         #[test]
-        fn no_table_and_no_line_is_too_strange(text in "\\PC{0,200}", bytes in any::<Vec<u8>>()) {
-            listening_labs(text.as_bytes());
-            listening_labs(&bytes);
+        fn no_line_is_too_strange(text in "\\PC{0,200}", bytes in any::<Vec<u8>>()) {
             let _ = serde_json::from_slice::<Request>(&bytes);
             let _ = serde_json::from_slice::<Lab>(&bytes);
             let _ = serde_json::from_str::<Lab>(&text);

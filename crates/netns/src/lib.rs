@@ -4,11 +4,13 @@
 //! cookie, a process by its pidfd; a bare PID or a bare path is only ever the way to such a handle.
 
 pub mod caps;
+pub mod control;
 pub mod enter;
 mod error;
 mod foreign;
 mod handle;
 pub mod mounts;
+pub mod os;
 mod process;
 pub mod unix;
 pub mod user;

@@ -1,5 +1,5 @@
 //! Links, addresses, routes and neighbours of any network namespace, over a small synchronous rtnetlink socket; and as
-//! much of queueing disciplines, nftables and sock_diag as snorkel needs, over the same codec.
+//! much of queueing disciplines, filters, nftables and sock_diag as snorkel needs, over the same codec.
 //!
 //! ```no_run
 //! use snorkel_rtnl::Socket;
@@ -27,7 +27,9 @@ mod change;
 mod error;
 mod event;
 mod exchange;
+mod filter;
 mod fuzz;
+mod kept;
 mod link;
 mod name;
 mod neighbour;
@@ -50,8 +52,10 @@ mod wire;
 pub use address::Address;
 pub use error::{Error, Result};
 pub use event::{Event, EventKind};
+pub use filter::{Filter, FilterId, FilterSide};
 #[doc(hidden)]
 pub use fuzz::fuzz_decode;
+pub use kept::Kept;
 pub use link::{Link, LinkFlags, MacvlanMode, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netem::{Netem, NetemLoss};

@@ -3,7 +3,7 @@
 //! Written down in linux/rtnetlink.h (`struct tcmsg`), linux/pkt_sched.h, and Documentation/netlink/specs/tc.yaml of the
 //! kernel.
 
-use crate::change::CREATE;
+use crate::change::{CHANGE, CREATE};
 use crate::netem::Netem;
 use crate::parse;
 use crate::query::DUMP;
@@ -98,6 +98,11 @@ pub struct AttachedQdisc {
 impl AttachedQdisc {
     /// The parent of one that takes all that a link sends.
     pub const ROOT: u32 = TC_H_ROOT;
+
+    /// Whether it takes the place of filters on what a link receives: clsact, or its elder ingress.
+    pub fn holds_filters(&self) -> bool {
+        self.parent == TC_H_CLSACT
+    }
 }
 
 /// What a queueing discipline counted (linux/gen_stats.h).
@@ -137,12 +142,22 @@ impl Socket {
         self.netlink.change(&format!("attach a netem qdisc to link {link}"), &request)
     }
 
-    /// The queueing disciplines of all links of the socket's own namespace; links that have none but the kernel's own
-    /// `noqueue` are not among them.
-    pub fn qdiscs(&mut self) -> Result<Vec<AttachedQdisc>> {
+    /// The queueing disciplines of a link, of all links of the socket's own namespace if `None`; the kernel's own `noqueue`
+    /// is not among them.
+    pub fn qdiscs(&mut self, link: Option<IfIndex>) -> Result<Vec<AttachedQdisc>> {
         let mut request = Request::new(libc::RTM_GETQDISC, DUMP);
         request.raw(&words([0; 5]));
-        self.netlink.dump("list the qdiscs", &request, libc::RTM_NEWQDISC, parse::qdisc)
+        let all = self.netlink.dump("list the qdiscs", &request, libc::RTM_NEWQDISC, parse::qdisc)?;
+        // The kernel lists those of every link, whichever is named.
+        Ok(all.into_iter().filter(|one| link.is_none_or(|link| one.link == link)).collect())
+    }
+
+    /// Removes the clsact qdisc of a link, and with it every filter there: look first whose they are.
+    pub fn remove_clsact(&mut self, link: IfIndex) -> Result<()> {
+        let (handle, parent) = Qdisc::Clsact.place();
+        let mut request = Request::new(libc::RTM_DELQDISC, CHANGE);
+        request.raw(&words([0, link.get(), handle, parent, 0])).put_text(libc::TCA_KIND, b"clsact");
+        self.netlink.change(&format!("remove the clsact qdisc of link {link}"), &request)
     }
 }
 

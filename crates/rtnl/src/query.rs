@@ -96,8 +96,7 @@ impl Socket {
             // empty: then nothing in the answer would show whose it is.
             return Err(Error::Unsupported { what });
         }
-        let mut request = Request::new(libc::RTM_GETADDR, DUMP);
-        request.raw(&[0; IFADDRMSG]);
+        let mut request = addresses_request();
         if let Some(id) = of {
             request.put_i32(parse::IFA_TARGET_NETNSID, id.get());
         }
@@ -108,11 +107,8 @@ impl Socket {
     pub fn routes(&mut self) -> Result<Vec<Route>> {
         let mut routes = Vec::new();
         for family in [Family::Inet, Family::Inet6] {
-            let mut request = Request::new(libc::RTM_GETROUTE, DUMP);
-            let mut fixed = [0; RTMSG];
-            fixed[0] = family.raw();
-            request.raw(&fixed);
             // Where a kernel has no IPv6 it lists all families instead: the parser takes only the one that is meant.
+            let request = routes_request(family);
             let part = self.netlink.dump("list the routes", &request, libc::RTM_NEWROUTE, |payload| {
                 parse::route(payload, family)
             })?;
@@ -123,9 +119,32 @@ impl Socket {
 
     /// The neighbours of the socket's own namespace, IPv4 and IPv6.
     pub fn neighbours(&mut self) -> Result<Vec<Neighbour>> {
-        let mut request = Request::new(libc::RTM_GETNEIGH, DUMP);
-        request.raw(&[0; RTMSG]);
-        self.netlink.dump("list the neighbours", &request, libc::RTM_NEWNEIGH, parse::neighbour)
+        self.netlink.dump("list the neighbours", &neighbours_request(), libc::RTM_NEWNEIGH, parse::neighbour)
+    }
+
+    /// Has the kernel take note at once that this link of the socket's own namespace, and the one at its other end, carry
+    /// packets again.
+    ///
+    /// A link whose carrier comes back sends nothing until a work queue of the kernel has seen that, up to a second later
+    /// (net/core/link_watch.c); who asks for a single link has it looked at first (net/core/rtnetlink.c, `rtnl_getlink`,
+    /// since 6.13). On an older kernel nothing happens sooner.
+    pub fn settle(&mut self, link: &Link) -> Result<()> {
+        let mut ends = vec![(link.index, None)];
+        if let Some(other) = link.link {
+            ends.push((other, link.link_nsid.filter(|id| id.is_assigned())));
+        }
+        for (index, of) in ends {
+            let mut request = Request::new(libc::RTM_GETLINK, QUERY);
+            let mut fixed = [0; IFINFOMSG];
+            fixed[4..8].copy_from_slice(&index.get().to_ne_bytes());
+            request.raw(&fixed);
+            if let Some(id) = of {
+                request.put_i32(libc::IFLA_TARGET_NETNSID, id.get());
+            }
+            let what = of_namespace(&format!("look at link {index}"), of);
+            self.netlink.ask(&what, &request, libc::RTM_NEWLINK, |_| Ok(()))?;
+        }
+        Ok(())
     }
 
     /// The link of that name (or alternative name) in the socket's own namespace, `None` if there is none.
@@ -165,6 +184,29 @@ pub(crate) fn links_request(of: Option<NsId>, filtered: bool) -> Request {
     if let Some(id) = of {
         request.put_i32(libc::IFLA_TARGET_NETNSID, id.get());
     }
+    request
+}
+
+/// Asks for the addresses of the socket's own namespace.
+pub(crate) fn addresses_request() -> Request {
+    let mut request = Request::new(libc::RTM_GETADDR, DUMP);
+    request.raw(&[0; IFADDRMSG]);
+    request
+}
+
+/// Asks for the routes of a family in the socket's own namespace.
+pub(crate) fn routes_request(family: Family) -> Request {
+    let mut request = Request::new(libc::RTM_GETROUTE, DUMP);
+    let mut fixed = [0; RTMSG];
+    fixed[0] = family.raw();
+    request.raw(&fixed);
+    request
+}
+
+/// Asks for the neighbours in the socket's own namespace.
+pub(crate) fn neighbours_request() -> Request {
+    let mut request = Request::new(libc::RTM_GETNEIGH, DUMP);
+    request.raw(&[0; RTMSG]);
     request
 }
 

@@ -9,7 +9,10 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use snorkel_engines::{Engine, Query};
 
-use crate::commands::{capture, complete, completions, doctor, exec, lab, ls, man, read, which};
+use crate::commands::{
+    block, capture, complete, completions, cut, doctor, exec, faults, heal, impair, lab, ls, man, partition,
+    read, which,
+};
 use crate::failure::{Failure, Outcome};
 use crate::render::style::{Style, When};
 
@@ -97,6 +100,12 @@ enum Command {
     Exec(exec::Exec),
     Capture(Box<capture::Capture>),
     Read(read::Read),
+    Cut(cut::Cut),
+    Block(block::Block),
+    Partition(partition::Partition),
+    Impair(Box<impair::Impair>),
+    Faults(faults::Faults),
+    Heal(heal::Heal),
     Doctor(doctor::Doctor),
     Lab(lab::Lab),
     Completions(completions::Completions),
@@ -139,12 +148,21 @@ impl Cli {
     /// Runs the command.
     pub(crate) fn run(self) -> Outcome {
         let globals = &self.globals;
+        if !matches!(self.command, Command::Heal(_)) {
+            heal::mend_first();
+        }
         match self.command {
             Command::Ls(command) => command.run(globals),
             Command::Which(command) => command.run(globals),
             Command::Exec(command) => command.run(globals),
             Command::Capture(command) => command.run(globals),
             Command::Read(command) => command.run(globals),
+            Command::Cut(command) => command.run(globals),
+            Command::Block(command) => command.run(globals),
+            Command::Partition(command) => command.run(globals),
+            Command::Impair(command) => command.run(globals),
+            Command::Faults(command) => command.run(globals),
+            Command::Heal(command) => command.run(globals),
             Command::Doctor(command) => command.run(globals),
             Command::Lab(command) => command.run(globals),
             Command::Completions(command) => command.run(),
@@ -173,8 +191,11 @@ fn run_target(words: Vec<OsString>, globals: &Globals) -> Outcome {
 /// The command that was probably meant by a word that is none.
 fn near_command(word: &OsStr) -> Option<&'static str> {
     let word = word.to_str()?;
-    ["ls", "which", "exec", "capture", "read", "doctor", "lab", "completions", "man", "help"]
-        .into_iter()
+    [
+        "ls", "which", "exec", "capture", "read", "cut", "block", "partition", "impair", "faults", "heal", "doctor", "lab", "completions", "man",
+        "help",
+    ]
+    .into_iter()
         .find(|command| strsim::damerau_levenshtein(command, word) == 1)
 }
 

@@ -52,6 +52,11 @@ impl Failure {
         self
     }
 
+    /// The exit status.
+    pub(crate) fn status(&self) -> u8 {
+        self.code
+    }
+
     /// Prints it and gives the exit status.
     pub(crate) fn print(self) -> ExitCode {
         ExitCode::from(self.tell())

@@ -11,6 +11,7 @@ mod nsid;
 mod qdisc;
 mod route;
 mod sockdiag;
+mod tc;
 
 pub(crate) use address::{IFA_TARGET_NETNSID, address};
 pub(crate) use event::{SOL_NETLINK, control, event};
@@ -20,6 +21,7 @@ pub(crate) use nsid::{NETNSA_FD, NETNSA_NSID, NOT_ASSIGNED, nsid};
 pub(crate) use qdisc::qdisc;
 pub(crate) use route::route;
 pub(crate) use sockdiag::v6_only;
+pub(crate) use tc::filter;
 
 use crate::wire::{Attribute, Malformed};
 use crate::{IfIndex, Mac, NsId};

@@ -1,6 +1,7 @@
 //! RTM_NEWQDISC: `struct tcmsg` and `TCA_*` (linux/rtnetlink.h), statistics of linux/gen_stats.h.
 
 use super::{Refusal, index};
+use crate::name::escape;
 use crate::netem::Netem;
 use crate::qdisc::{AttachedQdisc, QdiscStatistics};
 use crate::wire::{Malformed, attributes, take};
@@ -20,7 +21,7 @@ pub(crate) fn qdisc(payload: &[u8]) -> Result<Option<AttachedQdisc>, Refusal> {
     for attribute in attributes(rest) {
         let attribute = attribute?;
         match attribute.kind {
-            libc::TCA_KIND => kind = Some(String::from_utf8_lossy(attribute.text()).into_owned()),
+            libc::TCA_KIND => kind = Some(escape(attribute.text())),
             libc::TCA_OPTIONS => options = Some(attribute.payload),
             TCA_STATS2 => {
                 for inner in attribute.nested() {

@@ -75,6 +75,21 @@ pub(crate) fn labs() -> ArgValueCandidates {
     })
 }
 
+/// The faults in force, and whom they disturb.
+pub(crate) fn faults() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let (faults, _) = snorkel_fault::control::list().unwrap_or_default();
+        let ids = faults.iter().map(|fault| (fault.id.to_string(), fault.words.join(" ")));
+        let targets: BTreeSet<String> = faults.iter().flat_map(|fault| fault.targets.clone()).collect();
+        candidates(ids.chain(targets.into_iter().map(|target| (target, String::new()))))
+    })
+}
+
+/// Links as they are known.
+pub(crate) fn profiles() -> ArgValueCandidates {
+    fixed(&snorkel_fault::profile::PROFILES.map(|profile| (profile.name, profile.about)))
+}
+
 /// What can be asked about and is at hand: the host's links.
 pub(crate) fn things() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {

@@ -1,17 +1,25 @@
 //! One file a command: its arguments, the plan made of them, the run.
 
+pub(crate) mod block;
 pub(crate) mod capture;
 pub(crate) mod complete;
 pub(crate) mod completions;
+pub(crate) mod cut;
 pub(crate) mod doctor;
 pub(crate) mod each;
 pub(crate) mod exec;
+pub(crate) mod faults;
+pub(crate) mod heal;
+pub(crate) mod hold;
+pub(crate) mod impair;
 pub(crate) mod lab;
 pub(crate) mod look;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod partition;
 pub(crate) mod read;
 pub(crate) mod tour;
+pub(crate) mod unlisted;
 pub(crate) mod watch;
 pub(crate) mod which;
 

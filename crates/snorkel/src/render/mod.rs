@@ -1,6 +1,7 @@
 //! What is printed, made of the same values that `--json` prints.
 
 pub(crate) mod capture;
+pub(crate) mod faults;
 pub(crate) mod flows;
 pub(crate) mod screen;
 pub(crate) mod snapshot;

@@ -12,8 +12,7 @@ use super::follow::{Follower, Message};
 use super::names::Whose;
 use super::opening::{Opener, Settings, share};
 use super::spots::{Spot, spots};
-use super::unlisted;
-use crate::commands::{warn_all, warn_snapshot};
+use crate::commands::{unlisted, warn_all, warn_snapshot};
 use crate::failure::Failure;
 
 /// The world, and whose its addresses are.
@@ -52,7 +51,7 @@ pub(super) fn once(survey: Survey, capture: &Capture, settings: Settings) -> Res
     let mut snapshot = Surveyor::new(survey).take()?;
     warn_snapshot(&snapshot);
     let wanted = capture.wanted();
-    unlisted::join(&mut snapshot, &query, &wanted);
+    unlisted::join(&mut snapshot, &query, wanted.named());
     let wanted = spots(&snapshot, &wanted)?;
     if wanted.is_empty() {
         return Err(Failure::new("no running target fits").hint("snorkel ls, or --follow to wait for one"));

@@ -28,7 +28,7 @@ use snorkel_topology::{Snapshot, Survey, Surveyor};
 use super::filter::Filters;
 use super::opening::{Opener, Settings, share};
 use super::spots::{Spot, Wanted, spots_of_now};
-use super::unlisted;
+use crate::commands::unlisted;
 use crate::commands::watch::Changes;
 use crate::failure::{Failure, Outcome};
 
@@ -163,7 +163,7 @@ fn follow(
     let mut opened = 0;
     loop {
         let mut snapshot = surveyor.take()?;
-        unlisted::join(&mut snapshot, &query, wanted);
+        unlisted::join(&mut snapshot, &query, wanted.named());
         let spots = match spots_of_now(&snapshot, wanted) {
             Ok(spots) => spots,
             // A container that has just been made may have no link yet; that it gets one is a change.

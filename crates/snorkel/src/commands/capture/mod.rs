@@ -12,7 +12,6 @@ mod signals;
 pub(crate) mod sink;
 mod spots;
 mod trigger;
-mod unlisted;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -33,6 +33,16 @@ pub(crate) struct Wanted {
     pub(crate) side: Side,
 }
 
+impl Wanted {
+    /// Those that are meant by a name.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &TargetSpec> {
+        self.targets.iter().filter_map(|word| match word {
+            Words::One(spec) => Some(spec),
+            Words::Pattern(_) | Words::Label(_) => None,
+        })
+    }
+}
+
 /// A word that means targets.
 #[derive(Debug, Clone)]
 pub(crate) enum Words {

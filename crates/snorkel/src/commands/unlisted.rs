@@ -1,15 +1,16 @@
 //! Targets that no engine lists: a process by its number, a namespace by its path. They are asked for by name, and join
 //! the snapshot by the namespace that they live in.
 
-use snorkel_engines::{Container, Query, SelectError};
+use snorkel_engines::{Container, Query, SelectError, TargetSpec};
 use snorkel_topology::{Snapshot, Target, locate};
 
-use super::spots::{Wanted, Words};
-
 /// Adds those that are wanted. Of one that cannot be found nothing is said here: that it is missing is found out later.
-pub(super) fn join(snapshot: &mut Snapshot, query: &Query, wanted: &Wanted) {
-    for word in &wanted.targets {
-        let Words::One(spec) = word else { continue };
+pub(crate) fn join<'a>(
+    snapshot: &mut Snapshot,
+    query: &Query,
+    wanted: impl IntoIterator<Item = &'a TargetSpec>,
+) {
+    for spec in wanted {
         let containers: Vec<Container> =
             snapshot.targets.iter().map(|target| target.container.clone()).collect();
         // A name without an engine was looked for everywhere by the snapshot.

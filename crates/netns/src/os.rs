@@ -10,10 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::process::{Pid, Signal};
 use rustix::thread::UnshareFlags;
 
-use crate::{Error, Result};
-
 /// Which side of a fork this is.
-pub(crate) enum Fork {
+pub enum Fork {
     /// The one who called; the child's PID.
     Parent(Pid),
     /// The copy.
@@ -21,38 +19,36 @@ pub(crate) enum Fork {
 }
 
 /// Copies the process. Refuses if it has more threads than one.
-pub(crate) fn fork(what: &str) -> Result<Fork> {
-    let what = || format!("fork {what}");
-    let tasks = std::fs::read_dir("/proc/self/task").map_err(|e| Error::os(what(), e))?;
-    if tasks.count() != 1 {
-        return Err(Error::os(what(), io::Error::other("this process has several threads")));
+pub fn fork() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this process has several threads"));
     }
     // SAFETY: the process has one thread (above), so the child finds every lock and the allocator in a sound state.
     match unsafe { libc::fork() } {
-        -1 => Err(Error::os(what(), io::Error::last_os_error())),
+        -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         pid => match Pid::from_raw(pid) {
             Some(pid) => Ok(Fork::Parent(pid)),
-            None => Err(Error::os(what(), io::Error::other("fork gave no process id"))),
+            None => Err(io::Error::other("fork gave no process id")),
         },
     }
 }
 
 /// Ends the process at once, without running what the parent's copy of the program would still run.
-pub(crate) fn exit_now(code: i32) -> ! {
+pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) touches no memory of the program and does not return.
     unsafe { libc::_exit(code) }
 }
 
 /// Puts the calling process, which has one thread, into new namespaces.
-pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
     debug_assert!(!flags.contains(UnshareFlags::FILES));
-    // SAFETY: what makes unshare unsafe is CLONE_FILES, which no caller in this crate passes.
+    // SAFETY: what makes unshare unsafe is CLONE_FILES, which no caller passes.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
 }
 
 /// Closes every descriptor from 3 on that is not in `keep`. For a process that will not use, nor drop, any other.
-pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut keep: Vec<u32> =
         keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).filter(|&fd| fd > 2).collect();
     keep.sort_unstable();
@@ -90,7 +86,7 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
 }
 
 /// Makes `target` (0, 1 or 2) a copy of `source`.
-pub(crate) fn redirect(source: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+pub fn redirect(source: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     debug_assert!((0..3).contains(&target));
     // SAFETY: both are descriptors; the standard three belong to nobody who would close them.
     if unsafe { libc::dup2(source.as_raw_fd(), target) } < 0 {
@@ -100,20 +96,22 @@ pub(crate) fn redirect(source: BorrowedFd<'_>, target: RawFd) -> io::Result<()> 
 }
 
 /// A copy of one of the standard descriptors that nobody inherits over an exec.
-pub(crate) fn copy_of_standard(fd: RawFd) -> io::Result<OwnedFd> {
+pub fn copy_of_standard(fd: RawFd) -> io::Result<OwnedFd> {
     debug_assert!((0..3).contains(&fd));
     // SAFETY: the standard descriptors are open as long as nobody closes them, and nobody does.
     unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
 }
 
 /// What to do about a signal: nothing special, or nothing at all.
-pub(crate) enum Disposition {
+pub enum Disposition {
+    /// What is usual for it.
     Default,
+    /// Nothing.
     Ignore,
 }
 
 /// Sets what a signal does to this process.
-pub(crate) fn on_signal(signal: Signal, disposition: Disposition) {
+pub fn on_signal(signal: Signal, disposition: Disposition) {
     let handler = match disposition {
         Disposition::Default => libc::SIG_DFL,
         Disposition::Ignore => libc::SIG_IGN,
@@ -123,7 +121,7 @@ pub(crate) fn on_signal(signal: Signal, disposition: Disposition) {
 }
 
 /// Lets every signal through again: a mask is inherited over fork and exec.
-pub(crate) fn unblock_signals() {
+pub fn unblock_signals() {
     // SAFETY: the set is initialised by sigemptyset before it is read, and lives on this stack.
     unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -133,7 +131,7 @@ pub(crate) fn unblock_signals() {
 }
 
 /// Waits until a child has ended, and leaves it unreaped: its PID stays its own. `None` if there is no child.
-pub(crate) fn next_ended_child() -> io::Result<Option<Pid>> {
+pub fn next_ended_child() -> io::Result<Option<Pid>> {
     loop {
         // SAFETY: siginfo_t is plain data for which zeroes are valid.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

@@ -1,0 +1,241 @@
+//! A plan in force: carried out, looked at, and taken back.
+
+use snorkel_netns::{Netns, NetnsId, chain};
+
+use crate::carrier::{Carrier, Released};
+use crate::control::{Healed, LinkStatus};
+use crate::guardian::Guardian;
+use crate::journal::{About, Journal};
+use crate::part::Judged;
+use crate::plan::{Action, Flap, Plan, Point, Step};
+use crate::{Error, FaultId, Result};
+
+/// What it takes to carry out a plan.
+pub struct Means<'a> {
+    /// The fault's name.
+    pub id: &'a FaultId,
+    /// Where it is written down.
+    pub journal: &'a Journal,
+    /// Who takes links up again; needed if the plan sets any down.
+    pub guardian: Option<&'a Guardian>,
+    /// Opens a namespace of the snapshot, and proves that it is the one.
+    pub open: &'a dyn Fn(NetnsId) -> Result<Netns>,
+}
+
+/// A plan that is carried out.
+///
+/// Gates and wires go with it, or with its process. Links that are down are taken care of by [`Force::heal`], or by the
+/// guardian.
+#[derive(Debug)]
+pub struct Force {
+    parts: Vec<(Point, Part)>,
+    /// Where the far ends of all wires are; nothing else holds it.
+    private: Option<Netns>,
+    flap: Option<Flap>,
+    on: bool,
+}
+
+#[derive(Debug)]
+enum Part {
+    Carrier(Carrier),
+    Judged(Box<Judged>),
+}
+
+impl Force {
+    /// Carries out the plan and sees that it is in force. If anything fails, everything is taken back.
+    pub fn apply(plan: &Plan, means: &Means<'_>) -> Result<Force> {
+        let mut force = Force { parts: Vec::new(), private: None, flap: None, on: true };
+        for (number, step) in plan.steps.iter().enumerate() {
+            match force.take(number, step, means) {
+                Ok(part) => force.parts.push((step.point.clone(), part)),
+                Err(error) => {
+                    // What went wrong first is what is told.
+                    let _ = force.heal(means);
+                    return Err(error);
+                }
+            }
+        }
+        match force.verify() {
+            Ok(()) => Ok(force),
+            Err(error) => {
+                let _ = force.heal(means);
+                Err(error)
+            }
+        }
+    }
+
+    fn take(&mut self, number: usize, step: &Step, means: &Means<'_>) -> Result<Part> {
+        let Point { place, targets, link, .. } = &step.point;
+        match &step.action {
+            Action::Carrier { flap } => {
+                self.flap = *flap;
+                let guardian = means
+                    .guardian
+                    .ok_or_else(|| Error::Plan("a link is set down only under a guardian's eyes".to_owned()))?;
+                let about = About {
+                    fault: means.id.clone(),
+                    number,
+                    guardian: None,
+                    netns: place.netns,
+                    index: place.index,
+                    link: place.name.clone(),
+                    mac: place.mac.clone(),
+                    target: format!("{}/{link}", targets.join("+")),
+                };
+                let netns = (means.open)(place.netns)?;
+                Ok(Part::Carrier(Carrier::cut(means.journal, guardian, about, netns)?))
+            }
+            Action::Gate { rules, wires, flap } => {
+                self.flap = *flap;
+                let netns = (means.open)(place.netns)?;
+                let private = match &mut self.private {
+                    Some(private) => private,
+                    none => none.insert(Netns::private()?),
+                };
+                Ok(Part::Judged(Box::new(Judged::begin(place, netns, private, rules, wires)?)))
+            }
+        }
+    }
+
+    /// Whether everything is as it should be; the first thing that is not.
+    pub fn verify(&mut self) -> Result<()> {
+        for (_, part) in &mut self.parts {
+            match part {
+                Part::Carrier(carrier) => carrier.verify()?,
+                Part::Judged(judged) => judged.verify()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// How it comes and goes, if it does.
+    pub fn flap(&self) -> Option<Flap> {
+        self.flap
+    }
+
+    /// Whether it is in force at the moment.
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Lets it rest, or puts it in force again. All links are tried; the first error is told.
+    pub fn turn(&mut self, on: bool) -> Result<()> {
+        self.on = on;
+        let mut first = Ok(());
+        for (_, part) in &mut self.parts {
+            let done = match (part, &self.private) {
+                (Part::Carrier(carrier), _) => carrier.want(on),
+                (Part::Judged(judged), Some(private)) => judged.turn(on, private),
+                (Part::Judged(_), None) => Ok(()),
+            };
+            first = first.and(done);
+        }
+        first
+    }
+
+    /// Forgets the links that are gone, and says which: their targets have ended or were started again.
+    pub fn forget_gone(&mut self, means: &Means<'_>) -> Vec<Point> {
+        let mut gone = Vec::new();
+        let parts = std::mem::take(&mut self.parts);
+        for (point, mut part) in parts {
+            let there = match &mut part {
+                Part::Carrier(carrier) => carrier.is_there(),
+                Part::Judged(judged) => judged.is_there(),
+            };
+            if there {
+                self.parts.push((point, part));
+            } else {
+                // Nothing is left to be taken back but the entry in the journal.
+                let _ = part.heal(means);
+                gone.push(point);
+            }
+        }
+        gone
+    }
+
+    /// Whether there is nothing left that it could be in force at.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The namespaces in which something would be told if a link went.
+    pub fn places(&self) -> Vec<NetnsId> {
+        let mut places: Vec<NetnsId> = self.parts.iter().map(|(point, _)| point.place.netns).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// How it stands, link by link.
+    pub fn status(&mut self) -> Vec<LinkStatus> {
+        let on = self.on;
+        self.parts
+            .iter_mut()
+            .map(|(point, part)| {
+                let (how, verified) = match part {
+                    Part::Carrier(carrier) => ("carrier", carrier.verify()),
+                    Part::Judged(judged) => ("packets", judged.verify()),
+                };
+                let counted = match part {
+                    Part::Carrier(_) => Ok((Vec::new(), Vec::new())),
+                    Part::Judged(judged) => judged.statuses(),
+                };
+                let trouble = verified.err().or(counted.as_ref().err().map(|e| Error::NotInForce(chain(e))));
+                let (rules, wires) = counted.unwrap_or_default();
+                LinkStatus {
+                    targets: point.targets.clone(),
+                    link: point.link.clone(),
+                    at: point.place.name.clone(),
+                    of: point.place.of.clone(),
+                    how: how.to_owned(),
+                    trouble: trouble.filter(|_| on).map(|error| chain(&error)),
+                    rules,
+                    wires,
+                }
+            })
+            .collect()
+    }
+
+    /// Takes everything back. All is tried.
+    pub fn heal(mut self, means: &Means<'_>) -> Healed {
+        let mut healed = Healed { id: means.id.clone(), did: Vec::new(), troubles: Vec::new() };
+        for (point, part) in std::mem::take(&mut self.parts).into_iter().rev() {
+            match part.heal(means) {
+                Ok(did) => healed.did.push(format!("{point}: {did}")),
+                Err(error) => healed.troubles.push(format!("{point}: {}", chain(&error))),
+            }
+        }
+        healed.did.reverse();
+        healed
+    }
+}
+
+impl Part {
+    /// Takes it back; what was done, in words.
+    fn heal(self, means: &Means<'_>) -> Result<String> {
+        match self {
+            Part::Carrier(carrier) => {
+                let name = carrier.link_name();
+                let guardian = means
+                    .guardian
+                    .ok_or_else(|| Error::Plan("a link is brought up under a guardian's eyes".to_owned()))?;
+                Ok(released(&name, carrier.heal(guardian)?))
+            }
+            Part::Judged(judged) => {
+                drop(judged);
+                Ok("packets pass again".to_owned())
+            }
+        }
+    }
+}
+
+/// What became of a link, in words.
+pub fn released(link: &str, released: Released) -> String {
+    match released {
+        Released::Up => format!("{link} is up again"),
+        Released::WasUp => format!("{link} had been set up by somebody else"),
+        Released::LeftDown => format!("{link} was down before, and is left down"),
+        Released::HeldDown => format!("{link} stays down: another fault wants it so"),
+        Released::Gone => format!("{link} is gone"),
+    }
+}

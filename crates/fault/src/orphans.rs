@@ -1,0 +1,81 @@
+//! Links that are down for a fault whose processes are all dead: found in the journal, and brought up.
+
+use std::path::{Path, PathBuf};
+
+use snorkel_netns::{Netns, NetnsId, chain, mounts};
+use snorkel_rtnl::Socket;
+
+use crate::carrier::{Released, release};
+use crate::journal::{Entry, Journal, Standing};
+use crate::stage::reached;
+use crate::{FaultId, Result};
+
+/// What was done about the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mended {
+    /// Entries that were ended: the fault, the link, what became of it.
+    pub ended: Vec<(FaultId, String, Released)>,
+    /// What could not be done or was not believed, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Ends every entry that nobody else will end. If there is no journal this costs one system call.
+pub fn mend(journal: &Journal) -> Result<Mended> {
+    let mut mended = Mended::default();
+    let Some(locked) = journal.lock()? else { return Ok(mended) };
+    let (entries, warnings) = locked.entries()?;
+    mended.warnings = warnings;
+    for entry in entries {
+        let link = format!("{}, the far end of {}", entry.link, entry.target);
+        let released = match entry.standing()? {
+            Standing::Held | Standing::OutOfSight => continue,
+            Standing::OfAnotherBoot => locked.remove(&entry).map(|()| Released::Gone),
+            Standing::Orphaned => end(&locked, &entry),
+        };
+        match released {
+            Ok(released) => mended.ended.push((entry.fault.clone(), link, released)),
+            Err(error) => mended.warnings.push(format!("{link} is not up again: {}", chain(&error))),
+        }
+    }
+    Ok(mended)
+}
+
+/// The entries of faults that are held, or whose holder cannot be seen: what is in force by the journal.
+pub fn held(journal: &Journal) -> Result<Vec<Entry>> {
+    let Some(locked) = journal.lock()? else { return Ok(Vec::new()) };
+    let (entries, _) = locked.entries()?;
+    let stands = |entry: &Entry| matches!(entry.standing(), Ok(Standing::Held | Standing::OutOfSight));
+    Ok(entries.into_iter().filter(stands).collect())
+}
+
+fn end(locked: &crate::journal::Locked, entry: &Entry) -> Result<Released> {
+    reached("mending");
+    // Another fault that has ended meanwhile may have handed over what the link lost.
+    let entry = locked.again(entry).unwrap_or_else(|| entry.clone());
+    match find(entry.netns) {
+        Some(netns) => release(locked, &entry, &mut Socket::open_in(&netns)?),
+        // With the namespace the link is gone.
+        None => locked.remove(&entry).map(|()| Released::Gone),
+    }
+}
+
+/// The namespace, if a process or a mount keeps it: the caller's own first, that of most links.
+fn find(id: NetnsId) -> Option<Netns> {
+    let is_it = |netns: &Netns| netns.inode() == id.inode && netns.id().is_ok_and(|found| found == id);
+    if let Some(own) = Netns::current().ok().filter(is_it) {
+        return Some(own);
+    }
+    let name = format!("net:[{}]", id.inode);
+    let of_processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let is_process = entry.file_name().to_str()?.bytes().all(|b| b.is_ascii_digit());
+        let path = entry.path().join("ns/net");
+        (is_process && std::fs::read_link(&path).ok()?.as_os_str() == name.as_str()).then_some(path)
+    });
+    let table = mounts::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let of_mounts: Vec<PathBuf> = mounts::parse(&table)
+        .into_iter()
+        .filter(|mount| mount.kind == "nsfs" && mount.root == name.as_bytes())
+        .map(|mount| mount.point)
+        .collect();
+    of_processes.chain(of_mounts).find_map(|path| Netns::open(&path).ok().filter(is_it))
+}

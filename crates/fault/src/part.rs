@@ -1,0 +1,183 @@
+//! A gate at one link, with its wires: put in force, looked at, taken off.
+
+use snorkel_bpf::gate::{AttachPoint, Gate, RuleCount, WireCounts, WireEnds};
+use snorkel_netns::Netns;
+use snorkel_rtnl::Socket;
+
+use crate::carrier::link;
+use crate::control::{Measured, RuleStatus, WireStatus};
+use crate::plan::{Effect, Place, Wire as WirePlan};
+use crate::rule::{Direction, Rule, Verdict};
+use crate::wire::{Duty, Wire};
+use crate::{Error, Result};
+
+/// A gate that this process holds. Dropped, or with the process, it is gone.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    place: Place,
+    netns: Netns,
+    socket: Socket,
+    rules: Vec<Rule>,
+    wires: Vec<WirePlan>,
+    standing: Option<Standing>,
+    /// What was counted before it rested last.
+    before: (Vec<RuleCount>, Vec<WireCounts>),
+}
+
+/// While it is in force. The gate goes before the wires that it leads to.
+#[derive(Debug)]
+struct Standing {
+    gate: Gate,
+    wires: Vec<Wire>,
+}
+
+impl Judged {
+    /// Puts the rules in force.
+    pub(crate) fn begin(
+        place: &Place,
+        netns: Netns,
+        private: &Netns,
+        rules: &[Rule],
+        wires: &[WirePlan],
+    ) -> Result<Judged> {
+        let mut socket = Socket::open_in(&netns)?;
+        // A number is used again, a hardware address hardly with it.
+        match link(&mut socket, place.index)? {
+            Some(link) if link.mac == place.mac => {}
+            _ => return Err(Error::Gone(place.name.clone())),
+        }
+        let standing = Some(Standing::make(place, &netns, private, rules, wires)?);
+        let before = (Vec::new(), Vec::new());
+        let (rules, wires, place) = (rules.to_vec(), wires.to_vec(), place.clone());
+        Ok(Judged { place, netns, socket, rules, wires, standing, before })
+    }
+
+    /// Lets it rest, or puts it in force again.
+    pub(crate) fn turn(&mut self, on: bool, private: &Netns) -> Result<()> {
+        if !on {
+            self.before = self.counts()?;
+            self.standing = None;
+        } else if self.standing.is_none() {
+            let made = Standing::make(&self.place, &self.netns, private, &self.rules, &self.wires)?;
+            self.standing = Some(made);
+        }
+        Ok(())
+    }
+
+    /// Whether it is in force as it was asked for: programs at their places that decide as they should, wires as they
+    /// were made.
+    pub(crate) fn verify(&mut self) -> Result<()> {
+        let Some(standing) = &mut self.standing else { return Ok(()) };
+        standing.gate.verify()?;
+        for wire in &mut standing.wires {
+            wire.read_back()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the link is still there.
+    pub(crate) fn is_there(&mut self) -> bool {
+        // What cannot be asked is not gone.
+        !matches!(link(&mut self.socket, self.place.index), Ok(None))
+    }
+
+    /// What packets it has seen, by its rules and in its wires.
+    pub(crate) fn statuses(&self) -> Result<(Vec<RuleStatus>, Vec<WireStatus>)> {
+        let (rules, wires) = self.counts()?;
+        let rules = self.rules.iter().zip(rules).map(|(rule, count)| RuleStatus {
+            direction: rule.direction.to_string(),
+            verdict: self.verdict(rule).to_owned(),
+            packets: count.packets,
+            bytes: count.bytes,
+        });
+        let wires = self.wires.iter().zip(wires).map(|(wire, counts)| WireStatus {
+            direction: wire.direction.to_string(),
+            entered: counts.entered,
+            returned: counts.returned,
+            delay: measured(&counts),
+        });
+        Ok((rules.collect(), wires.collect()))
+    }
+
+    fn verdict(&self, rule: &Rule) -> &'static str {
+        match rule.verdict {
+            Verdict::Pass => "pass",
+            Verdict::Drop => "drop",
+            Verdict::Wire(number) => match self.wires.get(usize::from(number.0)).map(|wire| &wire.effect) {
+                Some(Effect::Reject) => "reject",
+                _ => "impair",
+            },
+        }
+    }
+
+    /// All that was counted, also before it rested.
+    fn counts(&self) -> Result<(Vec<RuleCount>, Vec<WireCounts>)> {
+        let (mut rules, mut wires) = self.before.clone();
+        rules.resize(self.rules.len(), RuleCount::default());
+        wires.resize(self.wires.len(), WireCounts::default());
+        let Some(standing) = &self.standing else { return Ok((rules, wires)) };
+        for (all, now) in rules.iter_mut().zip(standing.gate.counts()?) {
+            all.packets += now.packets;
+            all.bytes += now.bytes;
+        }
+        for (all, now) in wires.iter_mut().zip(standing.gate.wire_counts()?) {
+            // Only a cut takes turns, and nothing comes back from its wires: there is no delay to be added up.
+            let entered = all.entered + now.entered;
+            *all = WireCounts { entered, returned: all.returned + now.returned, ..now };
+        }
+        Ok((rules, wires))
+    }
+}
+
+impl Standing {
+    fn make(
+        place: &Place,
+        netns: &Netns,
+        private: &Netns,
+        rules: &[Rule],
+        plans: &[WirePlan],
+    ) -> Result<Standing> {
+        let mut wires = Vec::new();
+        for plan in plans {
+            let duty = match &plan.effect {
+                Effect::Impair(impairment) => Duty::Impair(impairment.as_ref().clone()),
+                Effect::Reject => Duty::Reject,
+            };
+            wires.push(Wire::make(netns, private, &duty)?);
+        }
+        let ends = wires.iter().zip(plans).map(|(wire, plan)| WireEnds {
+            public: wire.public(),
+            private: wire.private(),
+            private_netns: private,
+            direction: match plan.effect {
+                Effect::Impair(_) => plan.direction,
+                // An answer goes to where the packet came from.
+                Effect::Reject => opposite(plan.direction),
+            },
+            kernel_queue: wire.kernel_queue(),
+        });
+        let ends: Vec<WireEnds<'_>> = ends.collect();
+        let mut gate = Gate::load(rules, &ends)?;
+        gate.attach(&AttachPoint { netns, link: place.index, inside: place.inside })?;
+        Ok(Standing { gate, wires })
+    }
+}
+
+fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::Out => Direction::In,
+        Direction::In => Direction::Out,
+    }
+}
+
+/// The delay of a wire, if there was any packet to measure it by.
+fn measured(counts: &WireCounts) -> Option<Measured> {
+    let delay = &counts.delay;
+    Some(Measured {
+        samples: delay.samples,
+        mean: delay.mean()?.as_secs_f64(),
+        deviation: delay.deviation()?.as_secs_f64(),
+        min: delay.min.as_secs_f64(),
+        max: delay.max.as_secs_f64(),
+    })
+}

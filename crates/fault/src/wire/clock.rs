@@ -1,0 +1,47 @@
+//! The two clocks of a wire: packets are stamped with the time of day, and due by one that never jumps.
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::emulation::Moment;
+
+/// Both clocks, read together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    /// `CLOCK_MONOTONIC`.
+    pub(super) now: Moment,
+    /// `CLOCK_REALTIME`, nanoseconds since the epoch.
+    of_day: u64,
+}
+
+impl Clock {
+    pub(super) fn read() -> Clock {
+        Clock { now: Moment(nanoseconds(ClockId::Monotonic)), of_day: nanoseconds(ClockId::Realtime) }
+    }
+
+    /// When a packet came that was stamped so: not before `earliest`, which is what the packet before it says, and not in the
+    /// future, should the time of day have been set meanwhile.
+    pub(super) fn arrival(&self, stamp: u64, earliest: Moment) -> Moment {
+        let age = self.of_day.saturating_sub(stamp);
+        Moment(self.now.0.saturating_sub(age)).max(earliest).min(self.now)
+    }
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_an_age_and_never_out_of_order() {
+        let clock = Clock { now: Moment(1000), of_day: 50_000 };
+        assert_eq!(clock.arrival(49_900, Moment(0)), Moment(900));
+        assert_eq!(clock.arrival(49_900, Moment(950)), Moment(950));
+        assert_eq!(clock.arrival(51_000, Moment(0)), Moment(1000));
+        assert_eq!(clock.arrival(0, Moment(0)), Moment(0));
+    }
+}

@@ -1,0 +1,198 @@
+//! A wire: a private veth pair through which packets of one direction are led, to be delayed, lost, or answered.
+//!
+//! What is sent into the public end arrives at the private end as single packets, and what leaves the private end arrives at
+//! the public end. How packets get from a target's link into the wire and back is not decided here. Who does the work in between:
+//! netem where the kernel has it (tc-netem(8)), else a thread on a packet socket, which does the same; for a wire that answers
+//! always a thread. A wire that does nothing needs neither: packets are turned round in the kernel.
+//!
+//! The pair goes with the private namespace, and that with the process that holds it.
+
+mod answer;
+mod answerer;
+mod clock;
+mod counts;
+mod error;
+mod netem;
+mod scheduler;
+mod socket;
+mod store;
+mod veth;
+mod worker;
+
+pub use answer::answer;
+pub use counts::{Counts, Detail};
+pub use error::{Error, Result};
+
+use std::io;
+
+use snorkel_netns::Netns;
+use snorkel_rtnl::{AttachedQdisc, IfIndex, Netem};
+
+use crate::emulation::Emulation;
+use crate::impairment::Impairment;
+use answerer::Answerer;
+use scheduler::Scheduler;
+use socket::{Ring, Sender};
+use veth::Pair;
+use worker::{Work, Worker};
+
+/// What a wire does with the packets that are led through it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Duty {
+    /// They are impaired and go on.
+    Impair(Impairment),
+    /// They end here, and are answered: with a reset (TCP), or with an error of ICMP.
+    Reject,
+}
+
+/// Who carries an impairment out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernel, as far as it can.
+    #[default]
+    Best,
+    /// snorkel's own scheduler.
+    Own,
+}
+
+/// A wire. It goes with the value, and with the process.
+#[derive(Debug)]
+pub struct Wire {
+    engine: Engine,
+    pair: Pair,
+}
+
+/// Who is at work in a wire's private end.
+#[derive(Debug)]
+enum Engine {
+    /// Nobody: packets are turned round as they are.
+    Nobody,
+    Netem(Box<Netem>),
+    Thread(Worker),
+}
+
+impl Wire {
+    /// Makes a wire between a namespace in which packets are taken and a private one.
+    pub fn make(public: &Netns, private: &Netns, duty: &Duty) -> Result<Wire> {
+        Wire::make_with(public, private, duty, Backend::Best)
+    }
+
+    /// As [`Wire::make`], with a choice of who does it.
+    pub fn make_with(public: &Netns, private: &Netns, duty: &Duty, backend: Backend) -> Result<Wire> {
+        let mut pair = Pair::make(public, private)?;
+        let engine = match duty {
+            Duty::Impair(impairment) => match kernels(&mut pair, impairment, backend)? {
+                Some(engine) => engine,
+                None => {
+                    let emulation = Emulation::new(impairment);
+                    start(&pair, private, |ring, sender| Scheduler::new(ring, sender, emulation))?
+                }
+            },
+            Duty::Reject => start(&pair, private, Answerer::new)?,
+        };
+        Ok(Wire { engine, pair })
+    }
+
+    /// The end that packets are sent into, and come out of.
+    pub fn public(&self) -> IfIndex {
+        self.pair.public
+    }
+
+    /// The end in the private namespace.
+    pub fn private(&self) -> IfIndex {
+        self.pair.private
+    }
+
+    /// The name of both ends, each in its namespace.
+    pub fn name(&self) -> &str {
+        &self.pair.name
+    }
+
+    /// Whether packets are to be sent back out of the private end, through its qdisc; else a packet socket has taken them, and
+    /// they are to be dropped there.
+    pub fn kernel_queue(&self) -> bool {
+        !matches!(self.engine, Engine::Thread(_))
+    }
+
+    /// What was counted so far; a wire that does nothing counts nothing.
+    pub fn counts(&mut self) -> Result<Counts> {
+        match &self.engine {
+            Engine::Nobody => Ok(Counts::default()),
+            Engine::Thread(worker) => Ok(worker.counts()),
+            Engine::Netem(_) => {
+                let statistics = self.qdisc()?.statistics;
+                Ok(Counts {
+                    sent: statistics.packets,
+                    bytes: statistics.bytes,
+                    dropped: u64::from(statistics.drops),
+                    waiting: u64::from(statistics.waiting),
+                    detail: None,
+                })
+            }
+        }
+    }
+
+    /// Asks the kernel whether the wire is there as it was made: both ends up, netem with the options that it was given, the
+    /// thread at work.
+    pub fn read_back(&mut self) -> Result<()> {
+        let links = self.pair.inside.links(None)?;
+        match links.iter().find(|link| link.index == self.pair.private) {
+            None => return Err(self.pair.differs("it is gone")),
+            Some(link) if !(link.flags.up && link.flags.lower_up) => {
+                return Err(self.pair.differs("an end of it is down"));
+            }
+            Some(_) => (),
+        }
+        match &self.engine {
+            Engine::Nobody => Ok(()),
+            Engine::Thread(worker) if worker.is_alive() => Ok(()),
+            Engine::Thread(_) => Err(self.pair.differs("its thread has ended")),
+            Engine::Netem(asked) => {
+                let asked = asked.clone();
+                match self.qdisc()?.netem {
+                    Some(told) if told.fulfils(&asked) => Ok(()),
+                    told => {
+                        Err(self.pair.differs(format!("netem has {told:?} where {asked:?} was asked for")))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The netem of the private end.
+    fn qdisc(&mut self) -> Result<AttachedQdisc> {
+        let all = self.pair.inside.qdiscs(Some(self.pair.private))?;
+        let mut found = all.into_iter().filter(|qdisc| qdisc.kind == "netem");
+        found.next().ok_or_else(|| self.pair.differs("its netem is gone"))
+    }
+}
+
+/// Who does it, if that is the kernel: `None` if it has no netem, or is not to do it.
+fn kernels(pair: &mut Pair, impairment: &Impairment, backend: Backend) -> Result<Option<Engine>> {
+    if backend == Backend::Own {
+        return Ok(None);
+    }
+    if impairment.is_none() {
+        return Ok(Some(Engine::Nobody));
+    }
+    let netem = netem::options(impairment);
+    match pair.inside.add_netem(pair.private, &netem) {
+        Ok(()) => Ok(Some(Engine::Netem(Box::new(netem)))),
+        Err(error) if error.is_missing() => {
+            tracing::debug!("{}", snorkel_netns::chain(&error));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Starts the thread of a wire, with its sockets in the private namespace.
+fn start<W: Work>(pair: &Pair, private: &Netns, work: impl FnOnce(Ring, Sender) -> W) -> Result<Engine> {
+    let what = || format!("open the packet sockets of the wire {}", pair.name);
+    let link = pair.private;
+    let open = move || -> io::Result<(Ring, Sender)> { Ok((Ring::open(link)?, Sender::open(link)?)) };
+    let (ring, sender) = private.run(open)?.map_err(|e| Error::os(what(), e))?;
+    let worker = Worker::start(work(ring, sender))
+        .map_err(|e| Error::os(format!("start the thread of the wire {}", pair.name), e))?;
+    Ok(Engine::Thread(worker))
+}

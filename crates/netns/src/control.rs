@@ -1,0 +1,198 @@
+//! The socket of a process that holds something for others to find: an abstract name (unix(7)) in the network namespace
+//! where it was started, one line asked, one line answered.
+//!
+//! The name is claimed before anything is made, and listened on when everything is there: in between, a second claim is
+//! refused by bind(2), and nobody who looks for names has to wait. Both ends look at whom they talk to: neither trusts
+//! anybody but root and its own user. The name goes with the process.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::unix;
+
+/// A client that says nothing for so long is hung up on.
+const SILENCE: Duration = Duration::from_secs(10);
+/// So many clients at a time; further ones are hung up on.
+const MAX_CLIENTS: usize = 64;
+/// No request is longer.
+const MAX_REQUEST: u64 = 4096;
+/// Threads that answer have little to remember.
+const STACK: usize = 256 << 10;
+
+/// Claims a name; nobody can connect yet. `None` if somebody has it.
+pub fn claim(name: &str) -> io::Result<Option<OwnedFd>> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    match rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?) {
+        Ok(()) => Ok(Some(socket)),
+        Err(rustix::io::Errno::ADDRINUSE) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What a client is told.
+pub struct Answer {
+    /// One line, without its end.
+    pub line: Vec<u8>,
+    /// Whether it may ask again.
+    pub go_on: bool,
+    /// What is done once it was told, whether or not it still listens.
+    pub then: Option<Box<dyn FnOnce()>>,
+}
+
+impl Answer {
+    /// An answer, after which the client may ask again.
+    pub fn line(line: Vec<u8>) -> Answer {
+        Answer { line, go_on: true, then: None }
+    }
+
+    /// An answer, after which the client is hung up on.
+    pub fn last(line: Vec<u8>) -> Answer {
+        Answer { line, go_on: false, then: None }
+    }
+}
+
+/// Answers on a claimed name from now on, each client on a thread of its own. Whoever is neither root nor this process's
+/// user gets `refusal` for whatever is asked.
+pub fn serve(
+    socket: OwnedFd,
+    refusal: Vec<u8>,
+    answer: impl Fn(&[u8]) -> Answer + Send + Sync + 'static,
+) -> io::Result<()> {
+    rustix::net::listen(&socket, 128)?;
+    let listener = UnixListener::from(socket);
+    let answer = Arc::new(answer);
+    // As many copies as there are clients, and this one.
+    let clients = Arc::new(());
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
+    thread("control").spawn(move || {
+        loop {
+            let Ok((client, _)) = listener.accept() else { continue };
+            if Arc::strong_count(&clients) > MAX_CLIENTS {
+                continue;
+            }
+            let (answer, refusal, client_here) = (Arc::clone(&answer), refusal.clone(), Arc::clone(&clients));
+            // Without a thread the client is hung up on.
+            let _ = thread("client").spawn(move || {
+                let _here = client_here;
+                // What goes wrong with one client concerns this one only.
+                let _ = attend(client, &refusal, answer.as_ref());
+            });
+        }
+    })?;
+    Ok(())
+}
+
+/// Answers one client until it has finished.
+fn attend(mut client: UnixStream, refusal: &[u8], answer: &dyn Fn(&[u8]) -> Answer) -> io::Result<()> {
+    client.set_read_timeout(Some(SILENCE))?;
+    client.set_write_timeout(Some(SILENCE))?;
+    let asker = rustix::net::sockopt::socket_peercred(&client)?.uid;
+    let mut reader = BufReader::new(client.try_clone()?);
+    loop {
+        let mut line = Vec::new();
+        if reader.by_ref().take(MAX_REQUEST).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        // Only now that the question was read: closing with it unread would reset the connection (unix(7)), and the
+        // asker would get ECONNRESET or EPIPE in the place of this answer.
+        if !asker.is_root() && asker != rustix::process::geteuid() {
+            return say(&mut client, refusal);
+        }
+        let Answer { line, go_on, then } = answer(&line);
+        let said = say(&mut client, &line);
+        if let Some(then) = then {
+            then();
+        }
+        said?;
+        if !go_on {
+            return Ok(());
+        }
+    }
+}
+
+fn say(client: &mut UnixStream, line: &[u8]) -> io::Result<()> {
+    client.write_all(&[line, b"\n"].concat())
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nobody listens on that name, or whoever did has ended while it was asked.
+    #[error("nobody listens")]
+    Nobody,
+    /// Somebody does whose word is not to be trusted: neither root nor the user who asks.
+    #[error("user {0} listens, who is neither root nor the one who asks")]
+    Stranger(u32),
+    /// A system call failed, or the answer took too long.
+    #[error(transparent)]
+    Os(#[from] io::Error),
+}
+
+/// Asks whoever listens on a name, and only if it can be trusted. Gives the one line of the answer, which is not longer
+/// than `most` bytes.
+pub fn ask(name: &str, request: &[u8], patience: Duration, most: u64) -> Result<Vec<u8>, NoAnswer> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    let mut stream = UnixStream::connect_addr(&address).map_err(|e| match e.raw_os_error() {
+        Some(libc::ECONNREFUSED) => NoAnswer::Nobody,
+        _ => NoAnswer::Os(e),
+    })?;
+    let holder = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?.uid;
+    if !holder.is_root() && holder != rustix::process::geteuid() {
+        return Err(NoAnswer::Stranger(holder.as_raw()));
+    }
+    let mut answer = Vec::new();
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.write_all(&[request, b"\n"].concat())?;
+    BufReader::new(&stream).take(most).read_until(b'\n', &mut answer)?;
+    // It ended while it was asked.
+    if answer.is_empty() { Err(NoAnswer::Nobody) } else { Ok(answer) }
+}
+
+/// The names behind a prefix on which somebody listens in the network namespace of the calling thread, in order.
+pub fn names(prefix: &str) -> io::Result<Vec<String>> {
+    Ok(names_in(&std::fs::read("/proc/thread-self/net/unix")?, prefix))
+}
+
+fn names_in(table: &[u8], prefix: &str) -> Vec<String> {
+    let name = |socket: Vec<u8>| Some(String::from_utf8(socket).ok()?.strip_prefix(prefix)?.to_owned());
+    let mut names: Vec<String> = unix::listening(table).into_iter().filter_map(name).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn names_are_found_among_the_sockets_that_listen() {
+        let table = "\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01  1234 @snorkel-lab/lab
+0000000000000000: 00000003 00000000 00000000 0001 03  1235 @snorkel-lab/lab
+0000000000000000: 00000002 00000000 00000000 0001 01  1236 @snorkel-lab/on-its-way
+0000000000000000: 00000002 00000000 00010000 0001 01  1237 @snorkel-fault/f3k
+";
+        assert_eq!(names_in(table.as_bytes(), "snorkel-lab/"), ["lab"]);
+    }
+
+    #[test]
+    fn a_claimed_name_is_nobodys_else_and_answers_when_it_is_served() {
+        let name = format!("snorkel-test-of-control/{}", std::process::id());
+        let socket = claim(&name).unwrap().unwrap();
+        assert!(claim(&name).unwrap().is_none());
+        assert!(matches!(ask(&name, b"x", SOON, 100), Err(NoAnswer::Nobody)), "nobody listens yet");
+        serve(socket, b"no".to_vec(), |line| Answer::line([b"you said ", line.trim_ascii()].concat())).unwrap();
+        assert_eq!(ask(&name, b"hello", SOON, 100).unwrap(), b"you said hello\n");
+    }
+}
