@@ -6,7 +6,7 @@
 //! names say whose they are: `snorkel:PROGRAM`, with `:qdisc` behind it where the qdisc was made for them too. Qdiscs and
 //! filters of others are never changed or removed.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use snorkel_netns::Netns;
 use snorkel_rtnl::{Filter, FilterId, FilterSide, IfIndex, Qdisc, Socket};
@@ -137,6 +137,33 @@ impl Clsact {
         }
         remove_qdisc_if_empty(&mut socket, self.link, self.own_qdisc)
     }
+}
+
+/// Removes the filters of this module's kind from a link whose program is `dead`, and the qdisc if it was made for them
+/// and is empty. Gives how many filters went.
+pub(crate) fn sweep(
+    netns: &Netns,
+    link: IfIndex,
+    dead: impl Fn(BorrowedFd<'_>) -> Result<bool>,
+) -> Result<usize> {
+    let mut socket = Socket::open_in(netns)?;
+    let (mut removed, mut own_qdisc) = (0, false);
+    for filter in filters(&mut socket, link)? {
+        let (Some(with_qdisc), Some(program)) = (is_ours(&filter), filter.program) else {
+            continue;
+        };
+        let found = sys::program_by_id(program)
+            .map_err(|e| Error::os(format!("look at program {program}, a filter of link {link}"), e))?;
+        if let Some(found) = found
+            && dead(found.as_fd())?
+        {
+            socket.remove_bpf_filter(link, filter.id)?;
+            removed += 1;
+            own_qdisc |= with_qdisc;
+        }
+    }
+    remove_qdisc_if_empty(&mut socket, link, own_qdisc)?;
+    Ok(removed)
 }
 
 impl Drop for Clsact {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
-use super::layout::RawState;
+use super::layout::{ALIVE, DEAD, RawState};
 use super::{AttachPoint, Direction, Gate};
-use crate::clsact::Clsact;
+use crate::clsact::{self, Clsact};
 use crate::link::{Hook, Link, Side};
+use crate::sys;
 use crate::{Error, Result};
 
 /// `BPF_F_INGRESS` of linux/bpf.h: as if the link had received it.
@@ -109,6 +110,10 @@ impl Gate {
         self.set_state(|state| {
             *state = RawState { link: at.link.get(), back, ..RawState::default() };
         })?;
+        if method == Method::Clsact {
+            // Now, so that what a process leaves that is killed at the next step has a deadline, too.
+            self.set_deadline()?;
+        }
         let mut attached = Attached { method, gate: Vec::new(), wires: Vec::new() };
         self.attach_wires(at, &mut attached)?;
         self.attach_gate(at, &mut attached)?;
@@ -129,6 +134,10 @@ impl Gate {
         if self.method() != Some(Method::Clsact) {
             return Ok(());
         }
+        self.set_deadline()
+    }
+
+    fn set_deadline(&self) -> Result<()> {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         // The time since the machine started: never negative, and good for centuries of nanoseconds.
         let now = Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32);
@@ -215,6 +224,18 @@ impl Drop for Gate {
             tracing::debug!(error = snorkel_netns::chain(&error), "a gate could not be disarmed");
         }
     }
+}
+
+/// Removes from a link what gates left there whose process was killed: filters that let everything pass since their
+/// deadline ([`Method::Clsact`]), and the clsact qdisc if it was made for them and is empty. Gives how many filters went.
+///
+/// Gates that are held, and filters of others, stay. With links nothing is ever left. Needs CAP_SYS_ADMIN.
+pub fn sweep(netns: &Netns, link: IfIndex) -> Result<usize> {
+    clsact::sweep(netns, link, |program| {
+        // Any frame will do: what is asked stands in the mark.
+        let run = sys::run(program, &[0; 64], ALIVE).map_err(|e| Error::os("ask a gate who holds it", e))?;
+        Ok(run.mark == DEAD)
+    })
 }
 
 /// The program of a direction.

@@ -33,7 +33,7 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
-pub use attach::Method;
+pub use attach::{Method, sweep};
 pub use counts::{Delay, RuleCount, WireCounts};
 pub use layout::HISTOGRAM;
 pub use rule::{BadNetwork, Direction, Network, Ports, Protocol, Rule, Verdict, WireNumber};
@@ -112,7 +112,7 @@ impl Gate {
     pub fn load(rules: &[Rule], wires: &[WireEnds<'_>]) -> Result<Gate> {
         check(rules, wires)?;
         let constants = Constants::new(rules, wires);
-        let mut object = Object::open("the gate", OBJECT, |loader| constants.put(loader))?;
+        let mut object = Object::open("the gate", OBJECT, constants.setup())?;
         constants.fill_sets(&mut object)?;
         for program in ["gate_out", "gate_in"] {
             object.load_program(program)?;
