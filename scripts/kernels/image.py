@@ -15,8 +15,12 @@ MODULES = ["net", "lib", "crypto", "arch", "drivers/net", "fs/overlayfs"]
 COMMANDS = ["bin", "sbin"]
 
 
-def pack(kernel, programs, tests, folder):
-    """Makes the initramfs and returns its path; `tests` is the text of the list that init works through."""
+def pack(kernel, programs, tests, has, folder):
+    """Makes the initramfs and returns its path.
+
+    `tests` is the text of the list that init works through; `has` is what the kernel must have, in words that the tests
+    know.
+    """
     root = folder / "root"
     shutil.rmtree(root, ignore_errors=True)
     for part in ("proc", "sys", "dev", "tmp", "run", "root", "etc", "var", "usr", *COMMANDS):
@@ -32,6 +36,7 @@ def pack(kernel, programs, tests, folder):
         (root / "usr" / part).symlink_to(f"/{part}")
     shutil.copy(INIT, root / "init")
     (root / "tests").write_text(tests)
+    (root / "has").write_text(" ".join(has))
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
     (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")

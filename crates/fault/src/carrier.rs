@@ -44,7 +44,8 @@ impl Carrier {
         let mut socket = Socket::open_in(&netns)?;
         let locked = journal.make()?;
         let what = about.target.clone();
-        let link = link(&mut socket, about.index)?.ok_or_else(|| Error::Gone(format!("the far end of {what}")))?;
+        let link =
+            link(&mut socket, about.index)?.ok_or_else(|| Error::Gone(format!("the far end of {what}")))?;
         let (entries, _) = locked.entries()?;
         // Another fault that wants it down knows how it was before.
         let earlier = entries.into_iter().find(|entry| entry.is_of(about.netns, about.index));

@@ -331,7 +331,11 @@ pub fn heal(id: &FaultId) -> Result<Option<Healed>> {
     ask(id, Request::Heal, LONG_PATIENCE)
 }
 
-fn ask<T: serde::de::DeserializeOwned>(id: &FaultId, request: Request, patience: Duration) -> Result<Option<T>> {
+fn ask<T: serde::de::DeserializeOwned>(
+    id: &FaultId,
+    request: Request,
+    patience: Duration,
+) -> Result<Option<T>> {
     let wrong = |why: String| Error::Holder { id: id.clone(), why };
     let answer = match control::ask(&format!("{PREFIX}{id}"), &line(&request), patience, LARGEST) {
         Ok(answer) => answer,
@@ -369,7 +373,8 @@ fn line(value: &impl Serialize) -> Vec<u8> {
 /// win by a collision but a fault that is refused.
 pub fn digest(text: &[u8]) -> String {
     const PRIME: u64 = 0x0100_0000_01b3;
-    let fnv = |start: u64| text.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    let fnv =
+        |start: u64| text.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
     format!("{:016x}{:016x}", fnv(0xcbf2_9ce4_8422_2325), fnv(0x9ae1_6a3b_2f90_404f))
 }
 

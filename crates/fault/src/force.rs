@@ -69,9 +69,9 @@ impl Force {
         match &step.action {
             Action::Carrier { flap } => {
                 self.flap = *flap;
-                let guardian = means
-                    .guardian
-                    .ok_or_else(|| Error::Plan("a link is set down only under a guardian's eyes".to_owned()))?;
+                let guardian = means.guardian.ok_or_else(|| {
+                    Error::Plan("a link is set down only under a guardian's eyes".to_owned())
+                })?;
                 let about = About {
                     fault: means.id.clone(),
                     number,

@@ -113,8 +113,7 @@ impl Guardian {
             return Err(failed(Errno::TIMEDOUT));
         }
         let mut nod = [0];
-        let (_, got) =
-            rustix::net::recv(&self.channel, &mut nod[..], RecvFlags::empty()).map_err(failed)?;
+        let (_, got) = rustix::net::recv(&self.channel, &mut nod[..], RecvFlags::empty()).map_err(failed)?;
         if got == 0 { Err(failed(Errno::PIPE)) } else { Ok(()) }
     }
 }

@@ -59,8 +59,15 @@ impl Who {
 fn started(process: &Process) -> Result<u64> {
     const STARTTIME: usize = 19;
     let stat = process.read("stat")?;
-    let field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(STARTTIME)?.parse().ok());
-    field.ok_or_else(|| Error::os(format!("read the start of process {}", process.pid()), std::io::Error::other("no such field")))
+    let field = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(STARTTIME)?.parse().ok());
+    field.ok_or_else(|| {
+        Error::os(
+            format!("read the start of process {}", process.pid()),
+            std::io::Error::other("no such field"),
+        )
+    })
 }
 
 /// One link that was set down, or is about to be.
@@ -348,7 +355,10 @@ impl Locked {
         }
         let entry: Entry = serde_json::from_slice(&text).map_err(|e| format!("it is no entry: {e}"))?;
         if entry.version != VERSION {
-            return Err(format!("it is of version {}, and this program understands {VERSION}", entry.version));
+            return Err(format!(
+                "it is of version {}, and this program understands {VERSION}",
+                entry.version
+            ));
         }
         if entry.file() != name {
             return Err(format!("it says that it is {}", entry.file()));
@@ -361,7 +371,9 @@ impl Locked {
     pub(crate) fn write(&self, entry: &Entry) -> Result<()> {
         let name = entry.file();
         let aside = format!(".{name}");
-        let wrong = |e: std::io::Error| Error::os(format!("write {}", self.journal.faults().join(&name).display()), e);
+        let wrong = |e: std::io::Error| {
+            Error::os(format!("write {}", self.journal.faults().join(&name).display()), e)
+        };
         let text = serde_json::to_vec(entry).map_err(|e| wrong(e.into()))?;
         match rustix::fs::unlinkat(&self.directory, &aside, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -400,8 +412,8 @@ impl Drop for Locked {
     fn drop(&mut self) {
         // Each goes only if it is empty. The lock is still held, so nobody writes into what is being removed: whoever
         // waits for the lock sees that the directory is gone, and makes it again.
-        let _ = rustix::fs::rmdir(self.journal.faults())
-            .and_then(|()| rustix::fs::rmdir(&self.journal.place));
+        let _ =
+            rustix::fs::rmdir(self.journal.faults()).and_then(|()| rustix::fs::rmdir(&self.journal.place));
         let _ = rustix::fs::flock(self.directory.as_fd(), FlockOperation::Unlock);
     }
 }

@@ -36,8 +36,14 @@ pub const PROFILES: [Profile; 10] = [
     Profile::plain("dsl", "a long line", 50, 0, [1_500, 384]),
     Profile::plain("cable", "a shared cable", 28, 0, [5_000, 1_000]),
     Profile::plain("satellite", "geostationary", 600, 5, [25_000, 3_000]),
-    Profile { bursts: Some([0.01, 0.3]), ..Profile::plain("lossy-wifi", "two walls too many", 6, 4, [20_000, 20_000]) },
-    Profile { bursts: Some([0.05, 0.2]), ..Profile::plain("very-bad", "a train in a tunnel", 1_000, 200, [1_000, 1_000]) },
+    Profile {
+        bursts: Some([0.01, 0.3]),
+        ..Profile::plain("lossy-wifi", "two walls too many", 6, 4, [20_000, 20_000])
+    },
+    Profile {
+        bursts: Some([0.05, 0.2]),
+        ..Profile::plain("very-bad", "a train in a tunnel", 1_000, 200, [1_000, 1_000])
+    },
 ];
 
 impl Profile {

@@ -70,7 +70,9 @@ impl Block {
             rules.push(matching.rule(self.new, verdict));
         }
         let wires = if self.reject {
-            [Direction::Out, Direction::In].map(|direction| Wire { direction, effect: Effect::Reject }).to_vec()
+            [Direction::Out, Direction::In]
+                .map(|direction| Wire { direction, effect: Effect::Reject })
+                .to_vec()
         } else {
             Vec::new()
         };
@@ -83,7 +85,9 @@ impl Block {
 
     fn check(&self) -> Result<(), Refused> {
         if self.towards.is_empty() && self.protocol.is_none() && self.port.is_none() {
-            return refuse("what is to be blocked? --to, --from or --with a peer, --proto, --port; `cut` blocks everything");
+            return refuse(
+                "what is to be blocked? --to, --from or --with a peer, --proto, --port; `cut` blocks everything",
+            );
         }
         if self.new && matches!(self.protocol, Some(Protocol::Udp | Protocol::Icmp)) {
             return refuse(

@@ -70,12 +70,18 @@ impl Cut {
                 }
                 CutHow::Carrier => Action::Carrier { flap: self.flap },
                 CutHow::Drop => Action::Gate {
-                    rules: vec![Rule::all(Direction::Out, Verdict::Drop), Rule::all(Direction::In, Verdict::Drop)],
+                    rules: vec![
+                        Rule::all(Direction::Out, Verdict::Drop),
+                        Rule::all(Direction::In, Verdict::Drop),
+                    ],
                     wires: Vec::new(),
                     flap: self.flap,
                 },
                 CutHow::Reject => Action::Gate {
-                    rules: vec![Rule::all(Direction::Out, Verdict::Wire(WireNumber(0))), Rule::all(Direction::In, Verdict::Wire(WireNumber(1)))],
+                    rules: vec![
+                        Rule::all(Direction::Out, Verdict::Wire(WireNumber(0))),
+                        Rule::all(Direction::In, Verdict::Wire(WireNumber(1))),
+                    ],
                     wires: [Direction::Out, Direction::In]
                         .map(|direction| Wire { direction, effect: Effect::Reject })
                         .to_vec(),

@@ -66,7 +66,9 @@ impl Impair {
             }
         }
         if rules.len() == before {
-            return refuse("no packet goes that way: --to is what the target sends (out), --from what it gets (in)");
+            return refuse(
+                "no packet goes that way: --to is what the target sends (out), --from what it gets (in)",
+            );
         }
         let steps = points.into_iter().map(|point| Step {
             point,

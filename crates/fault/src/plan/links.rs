@@ -60,7 +60,9 @@ pub(super) fn points(
         for link in links(target, namespace, &selection.links)? {
             let point = point(snapshot, target, namespace, link);
             match points.iter_mut().find(|known| known.home == point.home && known.link == point.link) {
-                Some(known) if !known.targets.contains(&target.name) => known.targets.push(target.name.clone()),
+                Some(known) if !known.targets.contains(&target.name) => {
+                    known.targets.push(target.name.clone())
+                }
                 Some(_) => {}
                 None => points.push(point),
             }
@@ -74,7 +76,11 @@ pub(super) fn points(
             .collect();
         let is_host = snapshot.namespace(point.home).is_some_and(|namespace| namespace.host);
         if !others.is_empty() && !is_host {
-            let hit = format!("{} shares its network with {}: hit too", point.targets.join(", "), others.join(", "));
+            let hit = format!(
+                "{} shares its network with {}: hit too",
+                point.targets.join(", "),
+                others.join(", ")
+            );
             if !notes.contains(&hit) {
                 notes.push(hit);
             }
@@ -136,9 +142,10 @@ fn links<'a>(target: &Target, namespace: &'a Namespace, wanted: &Links) -> Resul
             .map(|name| {
                 let fits = |link: &&&Link| link.name == *name || link.alt_names.contains(name);
                 match namespace.links.iter().find(|link| fits(&link)) {
-                    Some(link) if link.loopback => {
-                        refuse(format!("{} is the loopback of {}: it leads nowhere else", link.name, target.name))
-                    }
+                    Some(link) if link.loopback => refuse(format!(
+                        "{} is the loopback of {}: it leads nowhere else",
+                        link.name, target.name
+                    )),
                     Some(link) => Ok(link),
                     None => refuse(format!("{} has no link '{name}'; it has {}", target.name, names())),
                 }

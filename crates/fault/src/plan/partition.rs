@@ -88,7 +88,9 @@ impl Partition {
             }
         }
         if steps.is_empty() {
-            return refuse("nobody would be parted from anybody: every two of them are in a group together, or on one network");
+            return refuse(
+                "nobody would be parted from anybody: every two of them are in a group together, or on one network",
+            );
         }
         Ok(Plan { kind: Kind::Partition, steps, notes })
     }
@@ -96,8 +98,11 @@ impl Partition {
     /// The members by their namespaces.
     fn units(&self, snapshot: &Snapshot) -> Result<BTreeMap<NetnsId, Unit>, Refused> {
         let mut units: BTreeMap<NetnsId, Unit> = BTreeMap::new();
-        for (group, member) in
-            self.groups.iter().enumerate().flat_map(|(at, group)| group.iter().map(move |member| (at, member)))
+        for (group, member) in self
+            .groups
+            .iter()
+            .enumerate()
+            .flat_map(|(at, group)| group.iter().map(move |member| (at, member)))
         {
             let (place, spec) = if member == "host" {
                 match snapshot.namespaces.iter().find(|namespace| namespace.host) {

@@ -77,11 +77,15 @@ impl Peer {
         match self.who.parse().map(|spec| super::links::select(snapshot, &spec)) {
             Ok(Ok(target)) => addresses(super::links::namespace(snapshot, target)?, &target.name),
             // It may be ambiguous or stopped, and then it is not a name either.
-            Ok(Err(error)) if !error.to_string().starts_with("no target") || !could_be_name(&self.who) => Err(error),
+            Ok(Err(error)) if !error.to_string().starts_with("no target") || !could_be_name(&self.who) => {
+                Err(error)
+            }
             _ => match names(&self.who) {
                 Ok(found) if !found.is_empty() => Ok(sorted(found.into_iter().map(Network::from).collect())),
                 Ok(_) => refuse(format!("'{}' is no target, and has no address", self.who)),
-                Err(why) => refuse(format!("'{}' is no target, and as a name it was not found: {why}", self.who)),
+                Err(why) => {
+                    refuse(format!("'{}' is no target, and as a name it was not found: {why}", self.who))
+                }
             },
         }
     }
