@@ -14,7 +14,7 @@ FUZZ_SECONDS ?= 60
 # With nextest each test has a process of its own, and a hanging one is told by name.
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build release tour test test-deps bench fmt lint licences bpf fuzz clean
+.PHONY: help build release tour test test-deps test-kernels bench fmt lint licences bpf fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,6 +46,9 @@ else
 	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests --examples
 endif
 
+test-kernels: test-deps ## the tests of what is done in the kernel, on Debian's 6.1 and 6.12 in virtual machines
+	CARGO=$(CARGO) scripts/test-kernels
+
 bench: release test-deps ## the speed compared with the usual tools, side by side
 	SNORKEL_BENCH_BINARY=$(CURDIR)/dist/snorkel $(CARGO) bench --locked --package snorkel --bench speed --bench capture
 
@@ -63,6 +66,7 @@ lint: licences ## formatting, clippy, documentation, fuzz targets, eBPF objects,
 	scripts/check-bpf
 	CUSTOM_LIBFUZZER_PATH=/not/linked/libfuzzer.a $(CARGO) check --manifest-path fuzz/Cargo.toml --locked
 	for script in scripts/install-test-deps scripts/check-static scripts/check-bpf scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
+	sh -n scripts/kernels/init
 
 licences: ## the licences of all dependencies
 	PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory scripts/tests

@@ -41,7 +41,8 @@ fn main() {
     // All parts, or those that are named: `cargo bench --bench capture -- small read`.
     let named: Vec<&str> =
         words[1..].iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
-    let parts: [(&str, fn(&Folder)); 4] =
+    type Part = fn(&Folder);
+    let parts: [(&str, Part); 4] =
         [("streams", streams), ("small", small), ("many", many), ("read", reading)];
     for (name, part) in parts {
         if named.is_empty() || named.contains(&name) {

@@ -147,7 +147,7 @@ pub(crate) fn faults(faults: &[Status], style: Style) -> String {
                 (false, false) => Cell::new("resting"),
             };
             vec![
-                Cell::new(&status.id.to_string()),
+                Cell::new(status.id.to_string()),
                 Cell::new(status.kind.word()),
                 Cell::new(status.links.iter().map(link_name).collect::<Vec<_>>().join(", ")),
                 state,
