@@ -41,7 +41,7 @@ fn delays(world: &World, count: usize, apart: Duration) -> Vec<f64> {
                 from.send_to(&begin.elapsed().as_nanos().to_be_bytes(), there).unwrap();
             }
         });
-        let mut one = || {
+        let one = || {
             let mut sent = [0; 16];
             to.recv_from(&mut sent).unwrap();
             (begin.elapsed().as_nanos() - u128::from_be_bytes(sent)) as f64 / 1e6
@@ -108,7 +108,11 @@ fn stream(world: &World, warm: Duration, time: Duration) -> f64 {
         scope.spawn(|| {
             let mut stream = world.target.run(|| TcpStream::connect(there)).unwrap().unwrap();
             let bytes = vec![7; 256 << 10];
-            while !over.load(Ordering::Relaxed) && stream.write_all(&bytes).is_ok() {}
+            while !over.load(Ordering::Relaxed) {
+                if stream.write_all(&bytes).is_err() {
+                    break;
+                }
+            }
         });
         let mut stream = listener.accept().unwrap().0;
         let mut buffer = vec![0; 256 << 10];
