@@ -7,5 +7,6 @@
 mod btf;
 pub mod probe;
 mod sys;
+pub mod tap;
 
 pub use btf::Kind;
