@@ -185,8 +185,9 @@ impl Steering {
                 .ok_or(TapError::Lacks(name))?;
             let failed = |what| move |source| TapError::Program { what, source };
             program.load().map_err(failed("load the program that names clients"))?;
+            // A link is one of many in any case, and the kernel refuses to be told so with one.
             program
-                .attach(&cgroup, CgroupAttachMode::AllowMultiple)
+                .attach(&cgroup, CgroupAttachMode::Single)
                 .map(drop)
                 .map_err(failed("attach the program that names clients to the cgroup"))?;
         }

@@ -2,7 +2,7 @@
 
 use crate::exchange::{Dump, answer};
 use crate::name::{escape, unescape};
-use crate::parse::{address, control, event, link, neighbour, nsid, route, v6_only};
+use crate::parse::{address, control, event, link, neighbour, nsid, route, v6_only, waiting};
 use crate::wire::{Verdict, messages};
 use crate::{Family, NsId};
 
@@ -32,6 +32,7 @@ fn payload(payload: &[u8]) {
     let _ = neighbour(payload);
     let _ = nsid(payload);
     let _ = v6_only(payload);
+    let _ = waiting(payload);
 }
 
 #[cfg(test)]

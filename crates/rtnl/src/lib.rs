@@ -55,7 +55,7 @@ pub use neighbour::{Neighbour, NeighbourState};
 pub use nftables::Nftables;
 pub use qdisc::Qdisc;
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
-pub use sockdiag::v6_only_sockets;
+pub use sockdiag::{WaitingSocket, v6_only_sockets, waiting_sockets};
 pub use socket::Socket;
 pub use subscription::{Groups, Subscription};
 pub use types::{Family, IfIndex, Mac, NsId, Prefix, Scope};

@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use snorkel_engines::{Engine, Query};
 
-use crate::commands::{capture, complete, completions, doctor, exec, lab, ls, man, read, which};
+use crate::commands::{capture, complete, completions, doctor, exec, lab, ls, man, read, tap, which};
 use crate::failure::{Failure, Outcome};
 use crate::render::style::{Style, When};
 
@@ -84,6 +84,11 @@ impl Globals {
         query
     }
 
+    /// Whether more is to be shown than usual.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose > 0
+    }
+
     /// How stdout is to look.
     pub(crate) fn style(&self) -> Style {
         Style::of_stdout(self.color)
@@ -97,6 +102,7 @@ enum Command {
     Exec(exec::Exec),
     Capture(Box<capture::Capture>),
     Read(read::Read),
+    Tap(Box<tap::Tap>),
     Doctor(doctor::Doctor),
     Lab(lab::Lab),
     Completions(completions::Completions),
@@ -145,6 +151,7 @@ impl Cli {
             Command::Exec(command) => command.run(globals),
             Command::Capture(command) => command.run(globals),
             Command::Read(command) => command.run(globals),
+            Command::Tap(command) => command.run(globals),
             Command::Doctor(command) => command.run(globals),
             Command::Lab(command) => command.run(globals),
             Command::Completions(command) => command.run(),
@@ -173,7 +180,7 @@ fn run_target(words: Vec<OsString>, globals: &Globals) -> Outcome {
 /// The command that was probably meant by a word that is none.
 fn near_command(word: &OsStr) -> Option<&'static str> {
     let word = word.to_str()?;
-    ["ls", "which", "exec", "capture", "read", "doctor", "lab", "completions", "man", "help"]
+    ["ls", "which", "exec", "capture", "read", "tap", "doctor", "lab", "completions", "man", "help"]
         .into_iter()
         .find(|command| strsim::damerau_levenshtein(command, word) == 1)
 }

@@ -1,7 +1,7 @@
 //! What a tap tells: connections that open and end, what was said on them, and what it could not do.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -158,36 +158,42 @@ pub enum Word {
     Warning(String),
 }
 
-/// Where a relay tells what happens. It never waits: what nobody takes in time is counted.
-#[derive(Debug)]
-pub struct Teller<M: From<Word>> {
-    to: SyncSender<M>,
-    untold: u64,
-    gone: bool,
+/// What became of a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It was taken.
+    Yes,
+    /// There was no room for it.
+    NoRoom,
 }
 
-impl<M: From<Word>> Teller<M> {
-    /// A teller into this channel.
-    pub fn new(to: SyncSender<M>) -> Teller<M> {
-        Teller { to, untold: 0, gone: false }
+/// Where a relay tells what happens. It never waits: what nobody takes in time is counted.
+pub struct Teller {
+    to: Box<dyn FnMut(Word) -> Told + Send>,
+    untold: u64,
+}
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Teller").field("untold", &self.untold).finish_non_exhaustive()
+    }
+}
+
+impl Teller {
+    /// A teller that hands words to this function, which must not wait.
+    pub fn new(to: impl FnMut(Word) -> Told + Send + 'static) -> Teller {
+        Teller { to: Box::new(to), untold: 0 }
     }
 
     /// Tells it, if there is room.
     pub fn tell(&mut self, word: Word) {
-        match self.to.try_send(word.into()) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => self.untold += 1,
-            Err(TrySendError::Disconnected(_)) => self.gone = true,
+        if (self.to)(word) == Told::NoRoom {
+            self.untold += 1;
         }
     }
 
     /// How many words found no room.
     pub fn untold(&self) -> u64 {
         self.untold
-    }
-
-    /// Whether nobody listens any more.
-    pub fn is_alone(&self) -> bool {
-        self.gone
     }
 }

@@ -5,7 +5,13 @@
 //! said; [`spoil`] makes it worse; [`event`] is what is told of it all.
 
 pub mod decode;
+mod error;
 pub mod event;
 pub mod proxy;
 pub mod relay;
 pub mod spoil;
+pub mod steer;
+mod tap;
+
+pub use error::{Error, Result};
+pub use tap::{Control, Tap};

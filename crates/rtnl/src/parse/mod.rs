@@ -17,7 +17,7 @@ pub(crate) use link::{IFLA_MACVLAN_MODE, link};
 pub(crate) use neighbour::neighbour;
 pub(crate) use nsid::{NETNSA_FD, NETNSA_NSID, NOT_ASSIGNED, nsid};
 pub(crate) use route::route;
-pub(crate) use sockdiag::v6_only;
+pub(crate) use sockdiag::{v6_only, waiting};
 
 use crate::wire::{Attribute, Malformed};
 use crate::{IfIndex, Mac, NsId};

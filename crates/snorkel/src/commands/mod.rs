@@ -11,6 +11,7 @@ pub(crate) mod look;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod read;
+pub(crate) mod tap;
 pub(crate) mod tour;
 pub(crate) mod watch;
 pub(crate) mod which;

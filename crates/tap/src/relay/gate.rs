@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::event::Ends;
 
@@ -19,6 +20,9 @@ pub trait Gate {
 
     /// Leads new connections past the relay (it can take no more), or to it again.
     fn set_open(&mut self, open: bool);
+
+    /// Looks at the world from time to time; when to do that again.
+    fn look(&mut self) -> Option<Duration>;
 
     /// Takes the way back: from now on no new connection comes.
     fn close(&mut self);

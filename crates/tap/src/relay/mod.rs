@@ -78,12 +78,12 @@ pub struct Report {
 
 /// A relay of one network namespace.
 #[derive(Debug)]
-pub struct Relay<G, M: From<Word>> {
+pub struct Relay<G> {
     epoll: OwnedFd,
     listeners: Vec<OwnedFd>,
     control: OwnedFd,
     gate: G,
-    teller: Teller<M>,
+    teller: Teller,
     options: Options,
     looks: bool,
     connections: Slab<Connection>,
@@ -99,6 +99,8 @@ pub struct Relay<G, M: From<Word>> {
     said_short: bool,
     /// When all that is left is cut.
     ending: Option<Instant>,
+    /// When the gate looks at the world again.
+    look: Option<Instant>,
     report: Report,
 }
 
@@ -138,15 +140,15 @@ impl Token {
     }
 }
 
-impl<G: Gate, M: From<Word>> Relay<G, M> {
+impl<G: Gate> Relay<G> {
     /// A relay of what these listening sockets get. They must be non-blocking.
     pub fn new(
         gate: G,
         listeners: Vec<OwnedFd>,
         control: OwnedFd,
-        teller: Teller<M>,
+        teller: Teller,
         options: Options,
-    ) -> io::Result<Relay<G, M>> {
+    ) -> io::Result<Relay<G>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let watch = |fd: &OwnedFd, token: Token| {
             epoll::add(&epoll, fd, epoll::EventData::new_u64(token.number()), epoll::EventFlags::IN)
@@ -173,6 +175,7 @@ impl<G: Gate, M: From<Word>> Relay<G, M> {
             short: false,
             said_short: false,
             ending: None,
+            look: Some(Instant::now()),
             report: Report::default(),
         })
     }
@@ -217,7 +220,7 @@ impl<G: Gate, M: From<Word>> Relay<G, M> {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let next = self.timers.peek().map(|Reverse((due, _))| *due);
-        let next = [next, self.ending].into_iter().flatten().min()?;
+        let next = [next, self.ending, self.look].into_iter().flatten().min()?;
         let span = next.saturating_duration_since(Instant::now());
         // A little later is no harm, a little earlier would turn in circles.
         let span = span + Duration::from_micros(50);
@@ -225,21 +228,19 @@ impl<G: Gate, M: From<Word>> Relay<G, M> {
     }
 
     fn keep_time(&mut self) {
-        let Some(Reverse((first, _))) = self.timers.peek() else {
-            if self.ending.is_some_and(|end| end <= Instant::now()) {
-                self.cut_all("the time to finish was over");
-            }
+        if self.timers.is_empty() && self.ending.is_none() && self.look.is_none() {
             return;
-        };
+        }
         let now = Instant::now();
-        if *first <= now {
-            while let Some(Reverse((due, key))) = self.timers.peek().copied() {
-                if due > now {
-                    break;
-                }
-                self.timers.pop();
-                self.timer(key, now);
+        while let Some(Reverse((due, key))) = self.timers.peek().copied() {
+            if due > now {
+                break;
             }
+            self.timers.pop();
+            self.timer(key, now);
+        }
+        if self.look.is_some_and(|look| look <= now) {
+            self.look = self.gate.look().map(|span| now + span);
         }
         if self.ending.is_some_and(|end| end <= now) {
             self.cut_all("the time to finish was over");

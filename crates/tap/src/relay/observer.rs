@@ -23,13 +23,13 @@ impl Observer {
     }
 
     /// Shows it bytes that are about to be passed on; gives what was said in them.
-    pub(crate) fn see<M: From<Word>>(
+    pub(crate) fn see(
         &mut self,
         at: (ConnectionId, Ends),
         direction: Direction,
         time: Time,
         bytes: &[u8],
-        teller: &mut Teller<M>,
+        teller: &mut Teller,
     ) -> std::vec::Drain<'_, Said> {
         if self.bytes {
             tell(at, time, What::Bytes { direction, bytes: bytes.to_vec() }, teller);
@@ -41,12 +41,12 @@ impl Observer {
     }
 
     /// Says that a direction has ended.
-    pub(crate) fn finish<M: From<Word>>(
+    pub(crate) fn finish(
         &mut self,
         at: (ConnectionId, Ends),
         direction: Direction,
         time: Time,
-        teller: &mut Teller<M>,
+        teller: &mut Teller,
     ) {
         if self.bytes {
             tell(at, time, What::Finished { direction }, teller);
@@ -60,11 +60,11 @@ impl Observer {
     }
 }
 
-pub(crate) fn tell<M: From<Word>>(
+pub(crate) fn tell(
     (connection, ends): (ConnectionId, Ends),
     time: Time,
     what: What,
-    teller: &mut Teller<M>,
+    teller: &mut Teller,
 ) {
     teller.tell(Word::Event(Event { time, connection, ends, what }));
 }
