@@ -1,7 +1,7 @@
 //! What a tap tells: connections that open and end, what was said on them, and what it could not do.
 
-use std::net::SocketAddr;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;

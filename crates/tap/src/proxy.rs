@@ -69,7 +69,8 @@ mod tests {
         let two = Proxy::V2.header(&ends);
         assert_eq!(
             two,
-            [&SIGNATURE[..], &[0x21, 0x11, 0, 12, 192, 168, 0, 1, 192, 168, 0, 11, 0xdc, 0x04, 1, 187]].concat()
+            [&SIGNATURE[..], &[0x21, 0x11, 0, 12, 192, 168, 0, 1, 192, 168, 0, 11, 0xdc, 0x04, 1, 187]]
+                .concat()
         );
         let six = Ends { client: "[fd88::4]:1".parse().unwrap(), server: "[fd88::2]:80".parse().unwrap() };
         assert_eq!(Proxy::V1.header(&six), b"PROXY TCP6 fd88::4 fd88::2 1 80\r\n");

@@ -210,9 +210,9 @@ impl Course {
             let size = size.min(bytes);
             let busy = &mut self.busy[direction.index()];
             let begin = (*busy).max(now);
-            let takes = self.bandwidth.map_or(Duration::ZERO, |rate| {
-                Duration::from_secs_f64(size as f64 / rate.max(1) as f64)
-            });
+            let takes = self
+                .bandwidth
+                .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(size as f64 / rate.max(1) as f64));
             // Pieces that go together would be put together again by whoever reads them.
             let apart = if self.slice { Duration::from_micros(500) } else { Duration::ZERO };
             *busy = begin + takes.max(apart);

@@ -36,8 +36,7 @@ impl Lines {
         let mut out = Vec::new();
         self.clock.write(Timestamp(event.time.0), &mut out);
         let mut line = String::from_utf8_lossy(&out).into_owned();
-        let (client, server) =
-            (called.socket(tap, event.ends.client), called.socket(tap, event.ends.server));
+        let (client, server) = (called.socket(tap, event.ends.client), called.socket(tap, event.ends.server));
         let ends = |arrow: &str| format!("{} {arrow} {}", printable(&client), printable(&server));
         match &event.what {
             What::Ended(summary) => {
@@ -109,11 +108,14 @@ impl Lines {
                 ("request_body", Value::Number(size)) if *size > 0 => {
                     out.push_str(&format!(", {} sent", bytes(*size)))
                 }
-                ("response_body", Value::Number(size)) => out.push_str(&format!(", {} received", bytes(*size))),
+                ("response_body", Value::Number(size)) => {
+                    out.push_str(&format!(", {} received", bytes(*size)))
+                }
                 ("rows", Value::Number(rows)) => out.push_str(&format!(", {} rows", thousands(*rows))),
-                ("version" | "alpn" | "subject" | "issuer" | "grpc_status" | "grpc_message", Value::Text(text))
-                    if said.protocol != Protocol::Http1 =>
-                {
+                (
+                    "version" | "alpn" | "subject" | "issuer" | "grpc_status" | "grpc_message",
+                    Value::Text(text),
+                ) if said.protocol != Protocol::Http1 => {
                     out.push_str(&format!(", {} {}", name.replace('_', "-"), printable(text)));
                 }
                 _ => {}
@@ -146,9 +148,12 @@ fn raw(data: &[u8], before: &str, out: &mut String) {
         }
         None => {
             for (row, chunk) in data.chunks(HEX).enumerate() {
-                let hex: Vec<String> = chunk.chunks(2).map(|pair| pair.iter().map(|b| format!("{b:02x}")).collect()).collect();
-                let ascii: String =
-                    chunk.iter().map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' }).collect();
+                let hex: Vec<String> =
+                    chunk.chunks(2).map(|pair| pair.iter().map(|b| format!("{b:02x}")).collect()).collect();
+                let ascii: String = chunk
+                    .iter()
+                    .map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' })
+                    .collect();
                 out.push_str(&format!("{before}0x{:04x}:  {:<39}  {ascii}\n", row * HEX, hex.join(" ")));
             }
         }

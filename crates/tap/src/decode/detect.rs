@@ -19,8 +19,21 @@ const ENOUGH: usize = 64;
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Methods of HTTP that are in use (RFC 9110, RFC 5789, RFC 4918).
 const METHODS: [&[u8]; 15] = [
-    b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"TRACE ", b"CONNECT ", b"PATCH ",
-    b"PROPFIND ", b"PROPPATCH ", b"MKCOL ", b"COPY ", b"MOVE ", b"REPORT ",
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"OPTIONS ",
+    b"TRACE ",
+    b"CONNECT ",
+    b"PATCH ",
+    b"PROPFIND ",
+    b"PROPPATCH ",
+    b"MKCOL ",
+    b"COPY ",
+    b"MOVE ",
+    b"REPORT ",
 ];
 
 /// Guesses from all that one direction has said. `answered`: the other one has spoken as well.
@@ -103,7 +116,11 @@ fn dns(seen: &[u8]) -> Guess {
         [high, low, _, _, flags, _, 0, 1, 0, 0, 0, 0, 0, 0..=2, ..] => {
             let length = usize::from(u16::from_be_bytes([*high, *low]));
             // A standard query; what follows the header is at least a root name and its type and class.
-            if flags & 0xf8 == 0 && (17..=1024).contains(&length) { Guess::Is(Protocol::Dns) } else { Guess::Nothing }
+            if flags & 0xf8 == 0 && (17..=1024).contains(&length) {
+                Guess::Is(Protocol::Dns)
+            } else {
+                Guess::Nothing
+            }
         }
         [high, ..] if *high <= 4 && seen.len() < 14 => Guess::NotYet,
         _ => Guess::Nothing,

@@ -45,7 +45,10 @@ struct Head {
 
 impl Head {
     fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .find(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether a field that is a list names this.
@@ -247,7 +250,10 @@ impl Http1 {
             .with("status", u64::from(status))
             .with("request_body", pending.body)
             .with("response_body", body)
-            .with("waited_ns", u64::try_from(pending.took.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)),
+            .with(
+                "waited_ns",
+                u64::try_from(pending.took.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX),
+            ),
         );
     }
 }
@@ -475,7 +481,10 @@ mod tests {
             b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         ] {
-            let said = both_ways(Some(Protocol::Http1), &[(ToServer, garbage), (ToServer, b"GET / HTTP/1.1\r\n\r\n")]);
+            let said = both_ways(
+                Some(Protocol::Http1),
+                &[(ToServer, garbage), (ToServer, b"GET / HTTP/1.1\r\n\r\n")],
+            );
             assert_eq!(said.iter().filter(|line| line.contains("raw from here")).count(), 1, "{said:?}");
             assert!(said.last().unwrap().contains("raw from here"), "{said:?}");
         }

@@ -18,7 +18,6 @@ mod redis;
 mod said;
 mod tls;
 
-pub use dns::message as dns_message;
 pub use said::{Kind, Protocol, Said, Value};
 
 use crate::event::{Direction, Time};
@@ -78,8 +77,13 @@ pub(crate) trait Decoder: std::fmt::Debug + Send {
 #[derive(Debug)]
 enum State {
     /// Too little was seen to know.
-    Unknown { seen: [Vec<u8>; 2] },
-    Decoding { protocol: Protocol, decoder: Box<dyn Decoder> },
+    Unknown {
+        seen: [Vec<u8>; 2],
+    },
+    Decoding {
+        protocol: Protocol,
+        decoder: Box<dyn Decoder>,
+    },
     Raw,
 }
 
@@ -140,7 +144,11 @@ impl Conversation {
     pub fn finish(&mut self, direction: Direction, time: Time, said: &mut Vec<Said>) {
         match &mut self.state {
             State::Decoding { decoder, .. } => {
-                decoder.finish(direction, time, &mut Output { said, show_secrets: self.options.show_secrets });
+                decoder.finish(
+                    direction,
+                    time,
+                    &mut Output { said, show_secrets: self.options.show_secrets },
+                );
             }
             State::Unknown { seen } => {
                 let bytes = std::mem::take(&mut seen[direction.index()]);
@@ -171,12 +179,7 @@ impl Conversation {
                 }
             }
             Err(Garbled(why)) => {
-                said.push(Said::new(
-                    direction,
-                    *protocol,
-                    Kind::Raw,
-                    format!("raw from here: {why}"),
-                ));
+                said.push(Said::new(direction, *protocol, Kind::Raw, format!("raw from here: {why}")));
                 self.state = State::Raw;
                 self.raw(direction, bytes, said);
             }

@@ -101,7 +101,10 @@ impl Stream {
                 None => return Err(Garbled("a value has no type")),
             };
             let number = || -> Result<i64, Garbled> {
-                std::str::from_utf8(rest).ok().and_then(|text| text.parse().ok()).ok_or(Garbled("a length is no number"))
+                std::str::from_utf8(rest)
+                    .ok()
+                    .and_then(|text| text.parse().ok())
+                    .ok_or(Garbled("a length is no number"))
             };
             if !self.reading.begun {
                 if direction == Direction::ToServer && kind != b'*' {
@@ -152,7 +155,11 @@ impl Stream {
     /// A leaf is complete; with it perhaps the whole value.
     fn leaf(&mut self, leaf: String) -> Option<Whole> {
         let reading = &mut self.reading;
-        if reading.leaves.len() < LEAVES { reading.leaves.push(leaf) } else { reading.more += 1 }
+        if reading.leaves.len() < LEAVES {
+            reading.leaves.push(leaf)
+        } else {
+            reading.more += 1
+        }
         while let Some(missing) = reading.open.last_mut() {
             *missing -= 1;
             if *missing > 0 {
@@ -167,7 +174,11 @@ impl Stream {
 
 fn leaf(kept: &[u8], length: u64) -> String {
     let shown = text(kept, KEPT);
-    if length > kept.len() as u64 && !shown.ends_with('…') { format!("{shown}… ({length} bytes)") } else { shown }
+    if length > kept.len() as u64 && !shown.ends_with('…') {
+        format!("{shown}… ({length} bytes)")
+    } else {
+        shown
+    }
 }
 
 fn inline(line: &[u8]) -> Result<Whole, Garbled> {
@@ -175,7 +186,12 @@ fn inline(line: &[u8]) -> Result<Whole, Garbled> {
         return Err(Garbled("an inline command has control characters"));
     }
     let words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
-    Ok(Whole { kind: b'*', leaves: words.map(|word| text(word, KEPT)).take(LEAVES).collect(), more: 0, count: None })
+    Ok(Whole {
+        kind: b'*',
+        leaves: words.map(|word| text(word, KEPT)).take(LEAVES).collect(),
+        more: 0,
+        count: None,
+    })
 }
 
 /// The words of a command as they may be shown (AUTH, HELLO … AUTH, CONFIG SET requirepass, ACL SETUSER, MIGRATE … AUTH).
@@ -185,9 +201,14 @@ fn masked(words: &[String]) -> Vec<String> {
     let secret_from = if is(0, "AUTH") {
         Some(if words.len() > 2 { 2 } else { 1 })
     } else if is(0, "CONFIG") && is(1, "SET") {
-        words.iter().position(|w| {
-            ["requirepass", "masterauth", "masteruser", "tls-key-file-pass"].iter().any(|s| w.eq_ignore_ascii_case(s))
-        }).map(|at| at + 1)
+        words
+            .iter()
+            .position(|w| {
+                ["requirepass", "masterauth", "masteruser", "tls-key-file-pass"]
+                    .iter()
+                    .any(|s| w.eq_ignore_ascii_case(s))
+            })
+            .map(|at| at + 1)
     } else if is(0, "ACL") && is(1, "SETUSER") {
         Some(3)
     } else {
@@ -196,12 +217,13 @@ fn masked(words: &[String]) -> Vec<String> {
     if let Some(from) = secret_from {
         shown.iter_mut().skip(from).for_each(|word| *word = MASK.to_owned());
     }
-    if is(0, "HELLO") || is(0, "MIGRATE") {
-        if let Some(at) = words.iter().position(|w| w.eq_ignore_ascii_case("AUTH") || w.eq_ignore_ascii_case("AUTH2")) {
-            let user = usize::from(is(0, "HELLO") || words[at].eq_ignore_ascii_case("AUTH2"));
-            if let Some(word) = shown.get_mut(at + 1 + user) {
-                *word = MASK.to_owned();
-            }
+    let is_auth = |word: &String| word.eq_ignore_ascii_case("AUTH") || word.eq_ignore_ascii_case("AUTH2");
+    if (is(0, "HELLO") || is(0, "MIGRATE"))
+        && let Some(at) = words.iter().position(is_auth)
+    {
+        let user = usize::from(is(0, "HELLO") || words[at].eq_ignore_ascii_case("AUTH2"));
+        if let Some(word) = shown.get_mut(at + 1 + user) {
+            *word = MASK.to_owned();
         }
     }
     shown
@@ -230,7 +252,8 @@ impl Redis {
     fn command(&mut self, time: Time, whole: &Whole, out: &mut Output<'_>) -> Result<(), Garbled> {
         let words = if out.show_secrets { whole.leaves.clone() } else { masked(&whole.leaves) };
         let Some(name) = words.first().map(|name| name.to_ascii_uppercase()) else { return Ok(()) };
-        self.subscribed |= matches!(name.as_str(), "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "MONITOR" | "SYNC" | "PSYNC");
+        self.subscribed |=
+            matches!(name.as_str(), "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "MONITOR" | "SYNC" | "PSYNC");
         let mut line = name.clone();
         for word in &words[1..] {
             line.push(' ');
@@ -251,12 +274,19 @@ impl Redis {
         let push = whole.kind == b'>' || self.subscribed;
         let pending = if push && self.pending.is_empty() { None } else { self.pending.pop_front() };
         // CONFIG GET requirepass tells the password.
-        let secret = !out.show_secrets && pending.as_ref().is_some_and(|p| p.name == "CONFIG" || p.name == "ACL");
+        let secret =
+            !out.show_secrets && pending.as_ref().is_some_and(|p| p.name == "CONFIG" || p.name == "ACL");
         let shown = match whole.kind {
-            b'*' | b'~' | b'>' | b'%' | b'|' if secret => format!("{MASK} ({} values)", whole.count.unwrap_or(0)),
+            b'*' | b'~' | b'>' | b'%' | b'|' if secret => {
+                format!("{MASK} ({} values)", whole.count.unwrap_or(0))
+            }
             b'*' | b'~' | b'>' | b'%' | b'|' => {
-                let more = if whole.more > 0 { format!(", … ({} more)", whole.more) } else { String::new() };
-                format!("[{}{more}]", whole.leaves.iter().map(|leaf| quoted(leaf)).collect::<Vec<_>>().join(", "))
+                let more =
+                    if whole.more > 0 { format!(", … ({} more)", whole.more) } else { String::new() };
+                format!(
+                    "[{}{more}]",
+                    whole.leaves.iter().map(|leaf| quoted(leaf)).collect::<Vec<_>>().join(", ")
+                )
             }
             b'-' | b'!' => format!("error: {}", whole.leaves.first().map_or("", |leaf| leaf)),
             _ => whole.leaves.first().cloned().unwrap_or_default(),
@@ -276,7 +306,11 @@ impl Redis {
 
 /// A word with a space in it stands in quotes.
 fn quoted(word: &str) -> String {
-    if word.is_empty() || word.contains([' ', '"', '\r', '\n', '\t']) { format!("{word:?}") } else { word.to_owned() }
+    if word.is_empty() || word.contains([' ', '"', '\r', '\n', '\t']) {
+        format!("{word:?}")
+    } else {
+        word.to_owned()
+    }
 }
 
 #[cfg(test)]

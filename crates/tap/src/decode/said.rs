@@ -70,12 +70,7 @@ impl FromStr for Protocol {
 
     fn from_str(text: &str) -> Result<Protocol, String> {
         Protocol::NAMES.iter().find(|(name, _)| *name == text).map(|(_, protocol)| *protocol).ok_or_else(
-            || {
-                format!(
-                    "no decoder '{text}'; there are {}",
-                    Protocol::names().collect::<Vec<_>>().join(", ")
-                )
-            },
+            || format!("no decoder '{text}'; there are {}", Protocol::names().collect::<Vec<_>>().join(", ")),
         )
     }
 }
@@ -140,12 +135,7 @@ fn nanoseconds<S: serde::Serializer>(took: &Option<Duration>, to: S) -> Result<S
 }
 
 impl Said {
-    pub(crate) fn new(
-        direction: Direction,
-        protocol: Protocol,
-        kind: Kind,
-        text: impl Into<String>,
-    ) -> Said {
+    pub(crate) fn new(direction: Direction, protocol: Protocol, kind: Kind, text: impl Into<String>) -> Said {
         Said {
             direction,
             protocol,

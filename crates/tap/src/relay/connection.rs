@@ -1,7 +1,7 @@
 //! One connection: two sockets and two directions.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -69,15 +69,6 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Where the bytes of a direction come from and where they go.
-    pub(crate) fn ways(&self, direction: Direction) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
-        let [client, server] = &self.sockets;
-        match direction {
-            Direction::ToServer => (client.fd.as_fd(), server.fd.as_fd()),
-            Direction::ToClient => (server.fd.as_fd(), client.fd.as_fd()),
-        }
-    }
-
     /// Both directions have ended.
     pub(crate) fn is_done(&self) -> bool {
         self.halves.iter().all(|half| half.course == Course::Done)
@@ -94,7 +85,7 @@ impl Connection {
 
     /// How it ended, if this error of this side ends it.
     pub(crate) fn end_by(&self, side: Side, error: Errno) -> End {
-        if side == Side::Server && !self.connected {
+        if side == Side::Server && !self.connected && !super::half::is_reset(error) {
             return End::Refused { error: std::io::Error::from(error).to_string() };
         }
         if super::half::is_reset(error) {

@@ -360,9 +360,8 @@ impl<G: Gate> Relay<G> {
         if self.looks {
             tell((id, ends), now(), What::Opened, &mut self.teller);
         }
-        let never = |end: End| {
-            What::Ended(Summary { bytes: [0; 2], lasted: begun.elapsed(), first_byte: None, end })
-        };
+        let never =
+            |end: End| What::Ended(Summary { bytes: [0; 2], lasted: begun.elapsed(), first_byte: None, end });
         let spoil = if self.options.spoil.is_some() {
             match spoil::Course::new(&self.options.spoil, id, begun) {
                 Ok(spoil) => Some(Box::new(spoil)),

@@ -60,11 +60,6 @@ impl Observer {
     }
 }
 
-pub(crate) fn tell(
-    (connection, ends): (ConnectionId, Ends),
-    time: Time,
-    what: What,
-    teller: &mut Teller,
-) {
+pub(crate) fn tell((connection, ends): (ConnectionId, Ends), time: Time, what: What, teller: &mut Teller) {
     teller.tell(Word::Event(Event { time, connection, ends, what }));
 }

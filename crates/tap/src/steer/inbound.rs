@@ -68,7 +68,11 @@ impl Inbound {
     /// Opens the doors in `netns`, which must be the calling thread's. The sockets are the relay's to listen on.
     ///
     /// `cgroup`: a folder of the unified hierarchy, in which applications are told who the client is.
-    pub fn open(netns: &Netns, doors: &[Door], cgroup: Option<&File>) -> Result<(Inbound, Vec<OwnedFd>, Notes)> {
+    pub fn open(
+        netns: &Netns,
+        doors: &[Door],
+        cgroup: Option<&File>,
+    ) -> Result<(Inbound, Vec<OwnedFd>, Notes)> {
         let claims = doors.iter().map(claim).collect::<Result<Vec<_>>>()?;
         let cookie = snorkel_netns::cookie_here().unwrap_or(0);
         let mut steering = Steering::load()?;

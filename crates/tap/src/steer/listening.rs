@@ -41,7 +41,9 @@ impl Listening {
     /// Whether somebody listens on each of them.
     pub(super) fn are_all(&self, doors: &[Door]) -> bool {
         doors.iter().all(|door| {
-            self.told.iter().any(|(transport, place)| *transport == door.transport && place.port() == door.port)
+            self.told
+                .iter()
+                .any(|(transport, place)| *transport == door.transport && place.port() == door.port)
         })
     }
 

@@ -206,9 +206,15 @@ impl Tap {
                 // Nobody listens to what comes at the very end.
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
             });
-            let tap =
-                snorkel_tap::Tap::start(network.netns, network.doors.clone(), cgroup(), options.clone(), teller)?;
-            let doors: Vec<String> = network.doors.iter().map(|door| format!("{}:{door}", network.name)).collect();
+            let tap = snorkel_tap::Tap::start(
+                network.netns,
+                network.doors.clone(),
+                cgroup(),
+                options.clone(),
+                teller,
+            )?;
+            let doors: Vec<String> =
+                network.doors.iter().map(|door| format!("{}:{door}", network.name)).collect();
             notes.push((network.name.clone(), doors, tap.notes.clone()));
             taps.push(tap);
             let inhabited = network.inhabitants.into_iter();
@@ -300,7 +306,9 @@ fn announce(notes: &[(String, Vec<String>, Notes)], options: &Options) {
     say(&format!("{first}; Ctrl-C ends it"));
     for (name, _, notes) in notes {
         for door in &notes.silent {
-            warn_all([&format!("nobody listens on {name}:{door} now; what comes meanwhile is refused, as it was")]);
+            warn_all([&format!(
+                "nobody listens on {name}:{door} now; what comes meanwhile is refused, as it was"
+            )]);
         }
     }
     if options.spoil.drop > 0.0 || options.spoil.slice {
@@ -337,7 +345,11 @@ fn rate(text: &str) -> Result<u64, String> {
         if let Some(number) = text.strip_suffix(unit) {
             let number: f64 = number.parse().map_err(|_| format!("'{number}' is not a number"))?;
             let bytes = number * f64::from(factor) / 8.0;
-            return if bytes >= 1.0 && bytes < 1e15 { Ok(bytes as u64) } else { Err("at least 8bit are needed".into()) };
+            return if bytes >= 1.0 && bytes < 1e15 {
+                Ok(bytes as u64)
+            } else {
+                Err("at least 8bit are needed".into())
+            };
         }
     }
     size(text.strip_suffix("/s").unwrap_or(text))

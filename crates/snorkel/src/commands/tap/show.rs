@@ -76,10 +76,7 @@ impl Show {
     /// The account at the end.
     pub(super) fn finish(self, report: &Report) -> Result<(), Failure> {
         if report.untold > 0 {
-            warn_all([&format!(
-                "{} events are not shown: whoever reads them was too slow",
-                report.untold
-            )]);
+            warn_all([&format!("{} events are not shown: whoever reads them was too slow", report.untold)]);
         }
         if self.lines.is_some() {
             use std::io::Write;

@@ -27,13 +27,17 @@ pub(super) fn watch(signals: Signals, mut inhabitants: Vec<Inhabitant>, taps: Ve
     loop {
         let nothing = signals.stop.as_fd();
         let out = if watch_reader { reader.as_fd() } else { nothing };
-        let fds: Vec<BorrowedFd<'_>> =
-            [signals.stop.as_fd(), out].into_iter().chain(inhabitants.iter().map(|i| i.process.as_fd())).collect();
+        let fds: Vec<BorrowedFd<'_>> = [signals.stop.as_fd(), out]
+            .into_iter()
+            .chain(inhabitants.iter().map(|i| i.process.as_fd()))
+            .collect();
         let mut polled: Vec<PollFd<'_>> = fds
             .iter()
             .enumerate()
             // Of the reader only its going away is wanted.
-            .map(|(at, fd)| PollFd::from_borrowed_fd(*fd, if at == 1 { PollFlags::empty() } else { PollFlags::IN }))
+            .map(|(at, fd)| {
+                PollFd::from_borrowed_fd(*fd, if at == 1 { PollFlags::empty() } else { PollFlags::IN })
+            })
             .collect();
         match poll(&mut polled, None) {
             Ok(_) | Err(Errno::INTR) => {}

@@ -44,7 +44,10 @@ mod tests {
             ("web:80/tcp", "web", "80/tcp"),
         ] {
             let tapped: Tapped = typed.parse().unwrap();
-            assert_eq!((tapped.target.to_string().as_str(), tapped.door.to_string().as_str()), (target, door));
+            assert_eq!(
+                (tapped.target.to_string().as_str(), tapped.door.to_string().as_str()),
+                (target, door)
+            );
         }
         for wrong in ["web", "web:", "web:http", "web:0", "web:70000", "web:80/sctp", ":80"] {
             assert!(wrong.parse::<Tapped>().is_err(), "{wrong}");
