@@ -15,6 +15,7 @@ mod link;
 mod object;
 pub mod probe;
 mod sys;
+pub mod tap;
 
 pub use btf::Kind;
 pub use error::{Error, Result};

@@ -2,7 +2,9 @@
 
 use crate::exchange::{Dump, answer};
 use crate::name::{escape, unescape};
-use crate::parse::{address, control, counters, event, filter, link, neighbour, nsid, qdisc, route, v6_only};
+use crate::parse::{
+    address, control, counters, event, filter, link, neighbour, nsid, qdisc, route, v6_only, waiting,
+};
 use crate::wire::{Verdict, messages};
 use crate::{Family, FilterSide, IfIndex, NsId};
 
@@ -39,6 +41,7 @@ fn payload(payload: &[u8]) {
     if let Some(link) = named.and_then(IfIndex::new) {
         let _ = FilterSide::ALL.map(|side| filter(payload, link, side));
     }
+    let _ = waiting(payload);
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub use netem::{Netem, NetemLoss};
 pub use nftables::{Chain, Nftables};
 pub use qdisc::{AttachedQdisc, Qdisc, QdiscStatistics};
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
-pub use sockdiag::v6_only_sockets;
+pub use sockdiag::{WaitingSocket, v6_only_sockets, waiting_sockets};
 pub use socket::Socket;
 pub use subscription::{Groups, Subscription};
 pub use types::{Family, IfIndex, Mac, NsId, Prefix, Scope};

@@ -11,7 +11,7 @@ use snorkel_engines::{Engine, Query};
 
 use crate::commands::{
     apply, block, capture, complete, completions, cut, doctor, exec, faults, heal, impair, lab, ls, man,
-    partition, read, which,
+    partition, read, tap, which,
 };
 use crate::failure::{Failure, Outcome};
 use crate::render::style::{Style, When};
@@ -87,6 +87,11 @@ impl Globals {
         query
     }
 
+    /// Whether more is to be shown than usual.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose > 0
+    }
+
     /// How stdout is to look.
     pub(crate) fn style(&self) -> Style {
         Style::of_stdout(self.color)
@@ -107,6 +112,7 @@ enum Command {
     Apply(apply::Apply),
     Faults(faults::Faults),
     Heal(heal::Heal),
+    Tap(Box<tap::Tap>),
     Doctor(doctor::Doctor),
     Lab(lab::Lab),
     Completions(completions::Completions),
@@ -165,6 +171,7 @@ impl Cli {
             Command::Apply(command) => command.run(globals),
             Command::Faults(command) => command.run(globals),
             Command::Heal(command) => command.run(globals),
+            Command::Tap(command) => command.run(globals),
             Command::Doctor(command) => command.run(globals),
             Command::Lab(command) => command.run(globals),
             Command::Completions(command) => command.run(),
@@ -206,6 +213,7 @@ fn near_command(word: &OsStr) -> Option<&'static str> {
         "apply",
         "faults",
         "heal",
+        "tap",
         "doctor",
         "lab",
         "completions",

@@ -32,7 +32,7 @@ const QUARTER: u64 = 900;
 
 /// Writes times, and keeps what two of them have in common.
 #[derive(Debug, Clone)]
-pub(crate) struct Clock {
+pub struct Clock {
     format: TimeFormat,
     zone: Zone,
     nanoseconds: bool,
@@ -45,12 +45,14 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new(format: TimeFormat, zone: Zone, nanoseconds: bool) -> Self {
+    /// A clock that writes times in this form; to the nanosecond, or to the microsecond.
+    pub fn new(format: TimeFormat, zone: Zone, nanoseconds: bool) -> Self {
         Clock { format, zone, nanoseconds, second: None, text: Vec::new(), quarter: None, offset: 0 }
     }
 
+    /// Writes a time and a space behind it.
     #[inline]
-    pub(crate) fn write(&mut self, time: Timestamp, out: &mut Vec<u8>) {
+    pub fn write(&mut self, time: Timestamp, out: &mut Vec<u8>) {
         if self.format == TimeFormat::None {
             return;
         }

@@ -33,7 +33,7 @@ mod tunnel;
 mod udp;
 
 pub use arp::Arp;
-pub use clock::{TimeFormat, Zone};
+pub use clock::{Clock, TimeFormat, Zone};
 pub use dns::{Dns, Name, Question, Record};
 pub use ether::{Control, Ethernet, Llc, MacAddress};
 pub use hex::Hex;

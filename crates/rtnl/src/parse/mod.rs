@@ -22,7 +22,7 @@ pub(crate) use neighbour::neighbour;
 pub(crate) use nsid::{NETNSA_FD, NETNSA_NSID, NOT_ASSIGNED, nsid};
 pub(crate) use qdisc::qdisc;
 pub(crate) use route::route;
-pub(crate) use sockdiag::v6_only;
+pub(crate) use sockdiag::{v6_only, waiting};
 pub(crate) use tc::filter;
 
 use crate::wire::{Attribute, Malformed};

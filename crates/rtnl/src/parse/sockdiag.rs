@@ -1,6 +1,9 @@
-//! An IPv6 socket of a sock_diag dump: `struct inet_diag_msg` and `INET_DIAG_*` (linux/inet_diag.h).
+//! A socket of a sock_diag dump: `struct inet_diag_msg` and `INET_DIAG_*` (linux/inet_diag.h).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Refusal;
+use crate::WaitingSocket;
 use crate::wire::{attributes, take};
 
 /// The length of `struct inet_diag_msg`, whose last four bytes are the socket's inode.
@@ -22,6 +25,23 @@ pub(crate) fn v6_only(payload: &[u8]) -> Result<Option<u64>, Refusal> {
     Ok(None)
 }
 
+/// Reads a socket that waits: family, state, timer and retransmissions in a byte each, its port and its peer's in
+/// network order, its address in sixteen bytes.
+pub(crate) fn waiting(payload: &[u8]) -> Result<Option<WaitingSocket>, Refusal> {
+    let (message, _) = take::<MESSAGE>(payload, "a socket ends within its header")?;
+    let [family, _, _, _, high, low, _, _, address @ ..] = message;
+    let port = u16::from_be_bytes([high, low]);
+    let address: [u8; 16] = std::array::from_fn(|at| address[at]);
+    let [a, b, c, d, ..] = address;
+    let address = match i32::from(family) {
+        libc::AF_INET => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::from(address)),
+        _ => return Ok(None),
+    };
+    let v6_only = address.is_ipv6() && v6_only(payload)?.is_some();
+    Ok(Some(WaitingSocket { at: SocketAddr::new(address, port), v6_only }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,7 +57,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes: Vec<u8>) {
-            let _ = v6_only(&bytes);
+            let _ = (v6_only(&bytes), waiting(&bytes));
         }
 
         #[test]

@@ -19,6 +19,7 @@ pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod partition;
 pub(crate) mod read;
+pub(crate) mod tap;
 pub(crate) mod tour;
 pub(crate) mod unlisted;
 pub(crate) mod watch;

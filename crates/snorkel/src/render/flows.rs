@@ -90,7 +90,7 @@ fn protocol(number: u8) -> String {
 }
 
 /// Nanoseconds in a unit that leaves up to three digits before the point.
-fn time(nanoseconds: u64) -> String {
+pub(crate) fn time(nanoseconds: u64) -> String {
     let seconds = nanoseconds as f64 / 1e9;
     match nanoseconds {
         0..1_000_000 => format!("{:.0} µs", seconds * 1e6),

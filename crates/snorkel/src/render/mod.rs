@@ -7,5 +7,6 @@ pub(crate) mod screen;
 pub(crate) mod snapshot;
 pub(crate) mod style;
 pub(crate) mod table;
+pub(crate) mod tap;
 pub(crate) mod text;
 pub(crate) mod which;

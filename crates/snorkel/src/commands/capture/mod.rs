@@ -8,9 +8,9 @@ mod follow;
 pub(crate) mod live;
 pub(crate) mod names;
 mod opening;
-mod signals;
+pub(crate) mod signals;
 pub(crate) mod sink;
-mod spots;
+pub(crate) mod spots;
 mod trigger;
 
 use std::io::Write;

@@ -80,6 +80,18 @@ impl Whose {
         self.captured.push(interface);
     }
 
+    /// Says that this number stands for a whole namespace: what any of its links sees.
+    pub(crate) fn sees_from(&mut self, snapshot: &Snapshot, interface: usize, home: NetnsId) {
+        let mut scopes = vec![self.scope((home, None))];
+        for link in snapshot.namespace(home).into_iter().flat_map(|namespace| &namespace.links) {
+            for network in networks(snapshot, home, link) {
+                scopes.push(self.scope(network));
+            }
+        }
+        scopes.push(ROUTED);
+        self.names.sees(interface, scopes);
+    }
+
     /// For lines.
     pub(crate) fn names(&self) -> &Names {
         &self.names

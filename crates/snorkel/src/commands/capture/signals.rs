@@ -6,16 +6,16 @@ use std::sync::Arc;
 use crate::failure::Failure;
 
 /// The signals that end a capture, and the one that triggers.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     /// SIGINT, SIGTERM, SIGHUP: readable when one came.
-    pub(super) stop: UnixStream,
+    pub(crate) stop: UnixStream,
     /// SIGUSR1.
-    pub(super) usr1: UnixStream,
+    pub(crate) usr1: UnixStream,
 }
 
 impl Signals {
     /// Takes them over. From now on they do not end the process.
-    pub(super) fn take() -> Result<Signals, Failure> {
+    pub(crate) fn take() -> Result<Signals, Failure> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
         // Whoever starts it with nohup(1) wants it to go on.
         let stop = [SIGINT, SIGTERM, SIGHUP];
@@ -42,7 +42,7 @@ fn hangup_is_ignored() -> std::io::Result<bool> {
 }
 
 /// Takes the bytes that say that a signal came.
-pub(super) fn drain(mut signals: &UnixStream) {
+pub(crate) fn drain(mut signals: &UnixStream) {
     let mut bytes = [0; 64];
     while std::io::Read::read(&mut signals, &mut bytes).is_ok_and(|read| read > 0) {}
 }

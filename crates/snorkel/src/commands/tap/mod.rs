@@ -1,0 +1,390 @@
+//! `snorkel tap`: stand in front of a target's port.
+
+mod objects;
+mod show;
+mod warden;
+mod words;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{TrySendError, sync_channel};
+use std::time::Duration;
+
+use clap::Args;
+use snorkel_netns::{Netns, NetnsId, Process};
+use snorkel_tap::decode::{self, Protocol};
+use snorkel_tap::event::{Teller, Told, Word};
+use snorkel_tap::proxy::Proxy;
+use snorkel_tap::relay::{Options, Report};
+use snorkel_tap::spoil::{After, Instead, Rule, Spoil};
+use snorkel_tap::steer::{Door, Notes};
+use snorkel_topology::locate::{Located, Place, locate};
+use snorkel_topology::{Snapshot, Survey, Surveyor};
+
+use crate::cli::{Globals, duration, size};
+use crate::commands::capture::names::Whose;
+use crate::commands::capture::signals::Signals;
+use crate::commands::capture::spots::label;
+use crate::commands::{complete, warn_all, warn_engines, warn_snapshot};
+use crate::failure::{Failure, Outcome};
+use crate::render::text::printable;
+pub(crate) use show::Called;
+use show::Show;
+use warden::Inhabitant;
+use words::Tapped;
+
+/// Words that may wait to be shown; each has 16 KiB at most.
+const ROOM: usize = 4096;
+
+/// Stand in front of a target's port: show, record and spoil its connections
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  snorkel tap web:80                          a line for each connection, until Ctrl-C
+  snorkel tap -v web:80                       what is said on them
+  snorkel tap -v db:5432 cache:6379           several ports of several targets
+  snorkel tap --json web:80 | jq .            an object for each event
+  snorkel tap web:80 --latency 200ms          answers come 200 ms later
+  snorkel tap web:80 --match 'POST /pay' --respond 503
+  snorkel tap web:80 --drop-connection 10% --seed 7
+
+No client is reconfigured and no rule is written: a program in the target's network gives new connections to snorkel,
+which passes them on to the application. Connections that exist are not touched. When snorkel ends, however it ends, the
+next connection goes to the application as it always did.")]
+pub(crate) struct Tap {
+    /// Ports of targets: web:80, docker:web:443, dns:53/udp
+    #[arg(required = true, value_name = "TARGET:PORT", add = complete::targets())]
+    ports: Vec<Tapped>,
+    /// Decode as this protocol: http, http2, grpc, dns, redis, postgres, mysql, tls, raw; without it by what is seen
+    #[arg(long = "as", value_name = "PROTOCOL")]
+    protocol: Option<Protocol>,
+    /// Show passwords, cookies and credentials as they are
+    #[arg(long)]
+    show_secrets: bool,
+    /// One JSON object for each event
+    #[arg(long)]
+    json: bool,
+    /// How long connections may go on after Ctrl-C
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    drain: Duration,
+    /// Say the client's address to the application with the PROXY protocol: v1 or v2
+    #[arg(long, value_name = "v1|v2", value_parser = proxy)]
+    proxy_protocol: Option<Proxy>,
+    #[command(flatten)]
+    spoil: SpoilArgs,
+}
+
+/// What is done to connections on purpose.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Spoil it")]
+struct SpoilArgs {
+    /// Answers come this much later
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    latency: Option<Duration>,
+    /// As slow as this, each way and each connection: 100kbit, 2mbit, 1MB
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    bandwidth: Option<u64>,
+    /// In pieces of a few bytes
+    #[arg(long)]
+    slice: bool,
+    /// Reset connections after so many bytes, or so long: 10KB, 3s
+    #[arg(long, value_name = "SIZE|TIME", value_parser = after)]
+    reset_after: Option<After>,
+    /// Reset this part of the connections as soon as they are opened: 10%
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    drop_connection: Option<f64>,
+    /// Take connections and pass nothing on
+    #[arg(long)]
+    stall: bool,
+    /// Requests that are not passed on: 'POST /pay', 'SET *', 'SELECT *'; with --respond or --reset; may be repeated
+    #[arg(long = "match", value_name = "PATTERN")]
+    matching: Vec<String>,
+    /// Answer them with this status
+    #[arg(long, value_name = "STATUS", requires = "matching", conflicts_with = "reset", value_parser = clap::value_parser!(u16).range(200..600))]
+    respond: Option<u16>,
+    /// Reset their connections
+    #[arg(long, requires = "matching")]
+    reset: bool,
+    /// Where chance begins, to have a run again
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+impl SpoilArgs {
+    fn spoil(&self) -> Result<Spoil, Failure> {
+        let instead = match (self.respond, self.reset) {
+            (Some(status), _) => Some(Instead::Respond(status)),
+            (None, true) => Some(Instead::Reset),
+            (None, false) => None,
+        };
+        let rules = match instead {
+            Some(instead) => {
+                let rule = |pattern: &String| Rule { pattern: pattern.clone(), instead: instead.clone() };
+                self.matching.iter().map(rule).collect()
+            }
+            None if self.matching.is_empty() => Vec::new(),
+            None => {
+                return Err(Failure::new("--match needs something to do with what matches")
+                    .hint("--respond 503, or --reset"));
+            }
+        };
+        Ok(Spoil {
+            latency: self.latency.unwrap_or_default(),
+            bandwidth: self.bandwidth,
+            slice: self.slice,
+            reset_after: self.reset_after,
+            drop: self.drop_connection.unwrap_or_default(),
+            stall: self.stall,
+            rules,
+            seed: self.seed.unwrap_or_else(any_seed),
+        })
+    }
+}
+
+/// The taps of one network: which ports, and whose it is.
+struct Network {
+    netns: Netns,
+    id: NetnsId,
+    doors: Vec<Door>,
+    name: String,
+    inhabitants: Vec<(String, Process)>,
+}
+
+/// What a tap said, and which one.
+struct Heard(usize, Word);
+
+impl Tap {
+    /// Taps until the end.
+    pub(crate) fn run(self, globals: &Globals) -> Outcome {
+        let options = self.options(globals)?;
+        let query = globals.query(&[]);
+        let mut networks: BTreeMap<NetnsId, Network> = BTreeMap::new();
+        for tapped in &self.ports {
+            let located = locate(&query, &tapped.target)?;
+            warn_engines(&located.warnings);
+            join(&mut networks, located, tapped.door)?;
+        }
+        let snapshot = Surveyor::new(Survey { query, listeners: false }).take()?;
+        warn_snapshot(&snapshot);
+        let mut whose = Whose::new(&snapshot);
+        for (at, id) in networks.keys().enumerate() {
+            whose.sees_from(&snapshot, at, *id);
+        }
+        let show = Show::new(self.json, globals, whose.names().clone(), names(&networks, &snapshot));
+        self.begin(networks.into_values().collect(), options, show)
+    }
+
+    fn options(&self, globals: &Globals) -> Result<Options, Failure> {
+        let spoil = self.spoil.spoil()?;
+        let looks = globals.is_verbose() || self.json || self.protocol.is_some() || !spoil.rules.is_empty();
+        let decode = decode::Options {
+            protocol: self.protocol,
+            show_secrets: self.show_secrets,
+            raw: globals.is_verbose() || self.json,
+        };
+        Ok(Options {
+            decode: looks.then_some(decode),
+            bytes: false,
+            spoil,
+            proxy: self.proxy_protocol,
+            drain: self.drain,
+        })
+    }
+
+    fn begin(&self, networks: Vec<Network>, options: Options, mut show: Show) -> Outcome {
+        let signals = Signals::take()?;
+        let (to, heard) = sync_channel::<Heard>(ROOM);
+        let mut taps = Vec::new();
+        let mut inhabitants = Vec::new();
+        let mut notes = Vec::new();
+        for (at, network) in networks.into_iter().enumerate() {
+            let to = to.clone();
+            let teller = Teller::new(move |word| match to.try_send(Heard(at, word)) {
+                Ok(()) => Told::Yes,
+                // Nobody listens to what comes at the very end.
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
+            });
+            let tap = snorkel_tap::Tap::start(
+                network.netns,
+                network.doors.clone(),
+                cgroup(),
+                options.clone(),
+                teller,
+            )?;
+            let doors: Vec<String> =
+                network.doors.iter().map(|door| format!("{}:{door}", network.name)).collect();
+            notes.push((network.name.clone(), doors, tap.notes.clone()));
+            taps.push(tap);
+            let inhabited = network.inhabitants.into_iter();
+            inhabitants.extend(inhabited.map(|(name, process)| Inhabitant { name, process, tap: at }));
+        }
+        drop(to);
+        announce(&notes, &options);
+        let controls = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
+        let stopping = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
+        std::thread::Builder::new()
+            .name("snorkel-warden".into())
+            .spawn(move || warden::watch(signals, inhabitants, controls))?;
+        let mut failure = None;
+        // It ends with the last tap.
+        for Heard(at, word) in heard {
+            if failure.is_none()
+                && let Err(error) = show.take(at, word)
+            {
+                stopping.iter().for_each(snorkel_tap::Control::kill);
+                failure = Some(error);
+            }
+        }
+        let mut all = Report::default();
+        for tap in taps {
+            let report = tap.wait()?;
+            all.connections += report.connections;
+            all.cut += report.cut;
+            all.untold += report.untold;
+        }
+        failure.map_or(Ok(()), Err)?;
+        show.finish(&all)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Adds a port to the network that it is in.
+fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located, door: Door) -> Result<(), Failure> {
+    let netns = located.netns()?;
+    let id = netns.id()?;
+    if netns.inode() == Netns::current()?.inode() {
+        return Err(Failure::new(format!(
+            "{} has no network of its own, it shares the host's, which is not tapped",
+            located.name()
+        )));
+    }
+    let name = located.name();
+    let network = networks.entry(id).or_insert_with(|| Network {
+        netns,
+        id,
+        doors: Vec::new(),
+        name: name.clone(),
+        inhabitants: Vec::new(),
+    });
+    debug_assert_eq!(network.id, id);
+    if !network.doors.contains(&door) {
+        network.doors.push(door);
+    }
+    if let Place::Process(process) = located.place
+        && !network.inhabitants.iter().any(|(other, _)| *other == name)
+    {
+        network.inhabitants.push((name, process));
+    }
+    Ok(())
+}
+
+/// What each network is called before a line.
+fn names(networks: &BTreeMap<NetnsId, Network>, snapshot: &Snapshot) -> Vec<String> {
+    let name = |(id, network): (&NetnsId, &Network)| {
+        snapshot.targets_on(*id).find(|t| !t.host).map_or_else(|| network.name.clone(), label)
+    };
+    networks.iter().map(name).collect()
+}
+
+/// Says what is tapped, and what is not as one might think.
+fn announce(notes: &[(String, Vec<String>, Notes)], options: &Options) {
+    let doors: Vec<&str> = notes.iter().flat_map(|(_, doors, _)| doors).map(String::as_str).collect();
+    // With stderr gone there is nobody to tell.
+    let say = |text: &str| {
+        let _ = writeln!(std::io::stderr(), "snorkel: {}", printable(text));
+    };
+    let mut first = format!("tapping {}", doors.join(", "));
+    for (name, _, notes) in notes {
+        if let Some(why) = notes.anonymous.as_ref().filter(|_| options.proxy.is_none()) {
+            first.push_str(&format!(
+                "; {name} sees its own address as the client's ({why}; --proxy-protocol says it to those who understand that)"
+            ));
+        }
+    }
+    say(&format!("{first}; Ctrl-C ends it"));
+    for (name, _, notes) in notes {
+        for door in &notes.silent {
+            warn_all([&format!(
+                "nobody listens on {name}:{door} now; what comes meanwhile is refused, as it was"
+            )]);
+        }
+    }
+    if options.spoil.drop > 0.0 || options.spoil.slice {
+        say(&format!("the seed is {}", options.spoil.seed));
+    }
+}
+
+/// The root of the unified cgroup hierarchy, wherever it is mounted (cgroups(7)).
+fn cgroup() -> Option<File> {
+    let table = snorkel_netns::mounts::read(Path::new("/proc/self/mountinfo")).ok()?;
+    let mounts = snorkel_netns::mounts::parse(&table);
+    let mount = mounts.iter().find(|mount| mount.kind == "cgroup2")?;
+    File::open(&mount.point).ok()
+}
+
+/// A seed that is short enough to be typed again.
+fn any_seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::from(since.subsec_nanos()) ^ u64::from(std::process::id())
+}
+
+fn proxy(text: &str) -> Result<Proxy, String> {
+    match text {
+        "v1" => Ok(Proxy::V1),
+        "v2" => Ok(Proxy::V2),
+        _ => Err("there are v1 and v2".to_owned()),
+    }
+}
+
+/// Bytes a second: `100kbit`, `1MB`.
+fn rate(text: &str) -> Result<u64, String> {
+    let bits = [("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1000), ("bit", 1)];
+    for (unit, factor) in bits {
+        if let Some(number) = text.strip_suffix(unit) {
+            let number: f64 = number.parse().map_err(|_| format!("'{number}' is not a number"))?;
+            let bytes = number * f64::from(factor) / 8.0;
+            return if (1.0..1e15).contains(&bytes) {
+                Ok(bytes as u64)
+            } else {
+                Err("at least 8bit are needed".into())
+            };
+        }
+    }
+    size(text.strip_suffix("/s").unwrap_or(text))
+}
+
+fn after(text: &str) -> Result<After, String> {
+    duration(text)
+        .map(After::Time)
+        .or_else(|_| size(text).map(After::Bytes))
+        .map_err(|_| "a size or a time is needed, as 10KB or 3s".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    number
+        .parse::<f64>()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "a part between 0% and 100% is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_parts_and_ends_read_as_people_write_them() {
+        assert_eq!(rate("100kbit"), Ok(12_500));
+        assert_eq!(rate("1MB/s"), Ok(1_000_000));
+        assert_eq!(percent("10%"), Ok(0.1));
+        assert_eq!(after("3s"), Ok(After::Time(Duration::from_secs(3))));
+        assert_eq!(after("10KB"), Ok(After::Bytes(10_000)));
+        for wrong in ["", "x", "-1%", "101%"] {
+            assert!(percent(wrong).is_err() && after(wrong).is_err() && rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}

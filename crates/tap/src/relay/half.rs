@@ -1,0 +1,289 @@
+//! One direction of a connection: bytes that were read, and wait to be written.
+//!
+//! There are two ways for them. In a pipe they never enter this program (splice(2)). As chunks they do, because somebody
+//! looks at them, or because they are to be held back for a while. A direction never reads on while more than a little
+//! waits: whoever reads slowly slows down whoever writes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::pipes::{Pipe, Pipes};
+use super::urgent;
+
+/// How much is asked for in one system call.
+const CHUNK: usize = 256 << 10;
+
+/// How far a direction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// More may come.
+    Open,
+    /// No more comes; what waits is still to be written.
+    Ending,
+    /// The end was passed on.
+    Done,
+}
+
+/// Bytes that wait to be written.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) bytes: Vec<u8>,
+    /// How many of them are written.
+    pub(crate) written: usize,
+    /// Not before this.
+    pub(crate) due: Option<Instant>,
+    /// They are the tap's own, and not counted.
+    pub(crate) own: bool,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(crate) struct Half {
+    pub(crate) course: Course,
+    /// Bytes that were passed on.
+    pub(crate) passed: u64,
+    pipe: Option<Pipe>,
+    in_pipe: usize,
+    chunks: VecDeque<Chunk>,
+    in_chunks: usize,
+    /// An urgent byte (tcp(7), MSG_OOB) that stands behind all that waits.
+    urgent: Option<u8>,
+    /// The place where it stood has not been read over yet.
+    marked: bool,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something moved: there may be more.
+    Moved,
+    /// The source has nothing now.
+    Empty,
+    /// The sink takes nothing now.
+    Full,
+    /// Nothing waits and nothing comes any more.
+    End,
+    /// What waits is to wait until then.
+    Wait(Instant),
+}
+
+/// Which of the two sockets an error is of.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Source(Errno),
+    Sink(Errno),
+}
+
+impl Half {
+    pub(crate) fn new() -> Half {
+        Half {
+            course: Course::Open,
+            passed: 0,
+            pipe: None,
+            in_pipe: 0,
+            chunks: VecDeque::new(),
+            in_chunks: 0,
+            urgent: None,
+            marked: false,
+        }
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.in_pipe + self.in_chunks
+    }
+
+    /// Reads what the source has into the pipe.
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<Step, Fault> {
+        let pipe = match &self.pipe {
+            Some(pipe) => pipe,
+            None => self.pipe.insert(pipes.take().map_err(Fault::Source)?),
+        };
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        let step = match splice(from, None, pipe.write(), None, CHUNK, flags) {
+            Ok(0) => {
+                self.course = Course::Ending;
+                Step::Moved
+            }
+            Ok(read) => {
+                self.in_pipe += read;
+                return Ok(Step::Moved);
+            }
+            Err(Errno::AGAIN) => Step::Empty,
+            Err(Errno::INTR) => return Ok(Step::Moved),
+            Err(error) => return Err(Fault::Source(error)),
+        };
+        self.release(pipes);
+        Ok(step)
+    }
+
+    /// Reads what the source has into memory; how many bytes of it.
+    pub(crate) fn read(&mut self, from: BorrowedFd<'_>, into: &mut [u8]) -> Result<(Step, usize), Fault> {
+        match recv(from, &mut *into, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => {
+                self.course = Course::Ending;
+                Ok((Step::Moved, 0))
+            }
+            Ok((_, read)) => {
+                self.marked = self.urgent.is_some();
+                Ok((Step::Moved, read.min(into.len())))
+            }
+            Err(Errno::AGAIN) => Ok((Step::Empty, 0)),
+            Err(Errno::INTR) => Ok((Step::Moved, 0)),
+            Err(error) => Err(Fault::Source(error)),
+        }
+    }
+
+    /// Lets bytes wait.
+    pub(crate) fn push(&mut self, bytes: &[u8], due: Option<Instant>) {
+        if !bytes.is_empty() {
+            self.in_chunks += bytes.len();
+            self.chunks.push_back(Chunk { bytes: bytes.to_vec(), written: 0, due, own: false });
+        }
+    }
+
+    /// Lets bytes of the tap's own wait, which the source did not say.
+    pub(crate) fn push_own(&mut self, bytes: Vec<u8>) {
+        self.in_chunks += bytes.len();
+        self.chunks.push_back(Chunk { bytes, written: 0, due: None, own: true });
+    }
+
+    /// Writes bytes at once where nothing waits before them; what the sink does not take waits.
+    pub(crate) fn write_through(&mut self, to: BorrowedFd<'_>, bytes: &[u8]) -> Result<Step, Fault> {
+        if self.waiting() > 0 {
+            self.push(bytes, None);
+            return Ok(Step::Full);
+        }
+        match send(to, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(written) => {
+                self.passed += written as u64;
+                self.push(&bytes[written..], None);
+                Ok(if written < bytes.len() { Step::Full } else { Step::Moved })
+            }
+            Err(Errno::AGAIN) => {
+                self.push(bytes, None);
+                Ok(Step::Full)
+            }
+            Err(Errno::INTR) => {
+                self.push(bytes, None);
+                Ok(Step::Moved)
+            }
+            Err(error) => Err(Fault::Sink(error)),
+        }
+    }
+
+    /// Writes what waits. `End` only once the end itself is passed on.
+    pub(crate) fn drain(&mut self, to: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<Step, Fault> {
+        if self.in_pipe > 0
+            && let Some(pipe) = &self.pipe
+        {
+            let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+            return match splice(pipe.read(), None, to, None, self.in_pipe, flags) {
+                Ok(written) => {
+                    self.in_pipe -= written;
+                    self.passed += written as u64;
+                    Ok(Step::Moved)
+                }
+                Err(Errno::AGAIN) => Ok(Step::Full),
+                Err(Errno::INTR) => Ok(Step::Moved),
+                Err(error) => Err(Fault::Sink(error)),
+            };
+        }
+        if let Some(chunk) = self.chunks.front_mut() {
+            if let Some(due) = chunk.due.filter(|due| *due > Instant::now()) {
+                return Ok(Step::Wait(due));
+            }
+            return match send(to, &chunk.bytes[chunk.written..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(written) => {
+                    chunk.written += written;
+                    self.in_chunks -= written;
+                    self.passed += if chunk.own { 0 } else { written as u64 };
+                    if chunk.written == chunk.bytes.len() {
+                        self.chunks.pop_front();
+                    }
+                    if self.chunks.is_empty() {
+                        // An idle connection keeps no memory.
+                        self.chunks = VecDeque::new();
+                    }
+                    Ok(Step::Moved)
+                }
+                Err(Errno::AGAIN) => Ok(Step::Full),
+                Err(Errno::INTR) => Ok(Step::Moved),
+                Err(error) => Err(Fault::Sink(error)),
+            };
+        }
+        if self.urgent.is_some() {
+            return Ok(Step::Empty);
+        }
+        if self.course == Course::Ending {
+            self.course = Course::Done;
+            self.release(pipes);
+            // A sink that is gone by itself shows in its own direction.
+            let _ = shutdown(to, Shutdown::Write);
+        }
+        Ok(if self.course == Course::Done { Step::End } else { Step::Empty })
+    }
+
+    /// Takes an urgent byte that the source has out of line.
+    pub(crate) fn take_urgent(&mut self, from: BorrowedFd<'_>) {
+        if let Ok(Some(byte)) = urgent::take(from) {
+            self.urgent = Some(byte);
+            self.marked = true;
+        }
+    }
+
+    /// Whether the stream has a place that only recv(2) comes past: where the urgent byte stood.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marked
+    }
+
+    /// Sends the urgent byte if all before it has been read. Nothing may wait.
+    pub(crate) fn send_urgent(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<Step, Fault> {
+        let Some(byte) = self.urgent else { return Ok(Step::Moved) };
+        if !urgent::is_at_mark(from).unwrap_or(true) {
+            return Ok(Step::Moved);
+        }
+        match send(to, &[byte], SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::OOB) {
+            Ok(_) => {
+                self.urgent = None;
+                self.passed += 1;
+                Ok(Step::Moved)
+            }
+            Err(Errno::AGAIN) => Ok(Step::Full),
+            Err(Errno::INTR) => Ok(Step::Moved),
+            Err(error) => Err(Fault::Sink(error)),
+        }
+    }
+
+    /// Drops what waits and takes no more.
+    pub(crate) fn discard(&mut self, pipes: &mut Pipes) {
+        self.chunks = VecDeque::new();
+        self.in_chunks = 0;
+        self.urgent = None;
+        self.release(pipes);
+    }
+
+    /// Gives the pipe back.
+    pub(crate) fn release(&mut self, pipes: &mut Pipes) {
+        if let Some(pipe) = self.pipe.take() {
+            if self.in_pipe == 0 { pipes.give_back(pipe) } else { pipes.lose(pipe) }
+        }
+        self.in_pipe = 0;
+    }
+}
+
+/// Whether an error is what a peer's reset looks like from here.
+pub(crate) fn is_reset(error: Errno) -> bool {
+    matches!(error, Errno::CONNRESET | Errno::PIPE)
+}
+
+/// Makes the closing of a socket a reset (socket(7), SO_LINGER with no time).
+pub(crate) fn reset_on_close(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO))?)
+}

@@ -1,0 +1,52 @@
+//! One tap a port: whoever comes second is told who was first.
+//!
+//! The claim is an abstract unix socket in the network namespace that is tapped (unix(7), network_namespaces(7)). It goes
+//! with its process, is nowhere in the file system, and names its holder to everybody who connects (SO_PEERCRED).
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+
+use super::Door;
+use crate::{Error, Result};
+
+/// Takes the port for this process, in the calling thread's network namespace, as long as the descriptor is open.
+pub(super) fn claim(door: &Door) -> Result<OwnedFd> {
+    let failed = |e: Errno| Error::os(format!("claim {door} for this tap"), e);
+    let name = format!("snorkel-tap/{door}");
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).map_err(failed)?;
+    let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let claim = socket().map_err(failed)?;
+    match bind(&claim, &address) {
+        Ok(()) => {}
+        Err(Errno::ADDRINUSE) => {
+            let holder = socket()
+                .and_then(|socket| connect(&socket, &address).map(|()| socket))
+                .and_then(|socket| rustix::net::sockopt::socket_peercred(&socket));
+            let holder = match holder {
+                Ok(peer) => describe(peer.pid.as_raw_nonzero().get()),
+                Err(_) => "that cannot be named".to_owned(),
+            };
+            return Err(Error::Taken { port: door.to_string(), holder });
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    listen(&claim, 8).map_err(failed)?;
+    Ok(claim)
+}
+
+/// `4711 (snorkel tap web:80)`.
+fn describe(pid: i32) -> String {
+    let words: io::Result<String> = std::fs::read(format!("/proc/{pid}/cmdline")).map(|words| {
+        let words = words.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
+    });
+    match words {
+        Ok(words) if !words.is_empty() => format!("{pid} ({words})"),
+        _ => pid.to_string(),
+    }
+}

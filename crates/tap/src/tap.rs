@@ -1,0 +1,107 @@
+//! A running tap: a thread in the target's network namespace that relays until it is told to end.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+
+use snorkel_netns::Netns;
+
+use crate::event::Teller;
+use crate::relay::{Options, Relay, Report};
+use crate::steer::{Door, Inbound, Notes};
+use crate::{Error, Result};
+
+/// A tap on ports of one network namespace.
+#[derive(Debug)]
+pub struct Tap {
+    control: UnixStream,
+    thread: JoinHandle<Result<Report>>,
+    /// What is to be known of it.
+    pub notes: Notes,
+}
+
+impl Tap {
+    /// Begins it: when this returns, new connections are led through it. What happens is told to `teller`.
+    pub fn start(
+        netns: Netns,
+        doors: Vec<Door>,
+        cgroup: Option<File>,
+        options: Options,
+        teller: Teller,
+    ) -> Result<Tap> {
+        let failed = |e| Error::os("begin a relay", e);
+        let (control, its) = UnixStream::pair().map_err(failed)?;
+        its.set_nonblocking(true).map_err(failed)?;
+        let (ready, begun) = channel::<Result<Notes>>();
+        let inside = move |netns: &Netns| -> Result<Report> {
+            let open = || {
+                let (gate, listeners, notes) = Inbound::open(netns, &doors, cgroup.as_ref())?;
+                let relay = Relay::new(gate, listeners, OwnedFd::from(its), teller, options)
+                    .map_err(|e| Error::os("begin a relay", e))?;
+                Ok((relay, notes))
+            };
+            match open() {
+                Ok((relay, notes)) => {
+                    // Whoever began it waits for this.
+                    let _ = ready.send(Ok(notes));
+                    relay.run().map_err(|e| Error::os("relay connections", e))
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    Ok(Report::default())
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("snorkel-tap".into())
+            .spawn(move || netns.run(|| inside(&netns))?)
+            .map_err(failed)?;
+        match begun.recv() {
+            Ok(notes) => Ok(Tap { control, thread, notes: notes? }),
+            Err(_) => match thread.join() {
+                Ok(Err(error)) => Err(error),
+                _ => Err(Error::Gone("it never began")),
+            },
+        }
+    }
+
+    /// A way to end it from elsewhere.
+    pub fn control(&self) -> Result<Control> {
+        let control = self.control.try_clone().map_err(|e| Error::os("duplicate a socket", e))?;
+        Ok(Control(control))
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for its end.
+    pub fn wait(self) -> Result<Report> {
+        self.thread.join().unwrap_or(Err(Error::Gone("a bug: its thread panicked")))
+    }
+}
+
+/// A way to end a tap.
+#[derive(Debug)]
+pub struct Control(UnixStream);
+
+impl Control {
+    /// Takes no new connections; those that there are may finish, as long as the options allow.
+    pub fn stop(&self) {
+        self.say(b"s");
+    }
+
+    /// Ends all connections at once.
+    pub fn kill(&self) {
+        self.say(b"k");
+    }
+
+    fn say(&self, word: &[u8]) {
+        // One that has ended by itself needs no word.
+        let _ = (&self.0).write_all(word);
+    }
+}
