@@ -141,6 +141,7 @@ enum ExecCommand {
 impl Cli {
     /// Reads what was typed.
     pub(crate) fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
+        let words = &with_arrows(words);
         if words.get(1).is_some_and(|word| word == "exec") {
             // Help and mistakes are left to the whole parser, which knows all that could have been meant.
             if let Ok(ExecOnly { globals, command: ExecCommand::Exec(exec) }) =
@@ -179,6 +180,15 @@ impl Cli {
             Command::Target(words) => run_target(words, globals),
         }
     }
+}
+
+/// The words with `->` as the arrow that it stands for: it looks like an option. What is behind a double dash stays.
+pub(crate) fn with_arrows(words: &[OsString]) -> Vec<OsString> {
+    let ours = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let arrow = |(at, word): (usize, &OsString)| {
+        if at < ours && word == "->" { OsString::from("→") } else { word.clone() }
+    };
+    words.iter().enumerate().map(arrow).collect()
 }
 
 /// `snorkel TARGET …` is read once more as `snorkel exec TARGET …`, so that it takes the same options.
@@ -294,6 +304,14 @@ mod tests {
     #[test]
     fn the_command_line_is_free_of_contradictions() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_arrow_is_no_option() {
+        let read = |words: &[&str]| Cli::read(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert!(read(&["snorkel", "partition", "a,b", "->", "c", "--dry-run"]).is_ok());
+        let words = ["cut", "--", "->"].map(OsString::from);
+        assert_eq!(with_arrows(&words), words);
     }
 
     #[test]

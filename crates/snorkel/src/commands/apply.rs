@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use snorkel_fault::control::{self, Claim, OfFile};
 use toml::{Table, Value};
 
-use crate::cli::{Globals, duration};
+use crate::cli::{Globals, duration, with_arrows};
 use crate::commands::hold::{Ask, Hold, Part, is_holder};
 use crate::commands::{block, cut, impair, partition, print};
 use crate::failure::{Failure, Outcome};
@@ -146,7 +146,8 @@ fn part(fault: &Table, file: OfFile) -> Result<Part, String> {
         end => end.map(|end| end - start),
     };
     let words = words(fault)?;
-    let line = Line::try_parse_from(words.iter().map(OsString::from)).map_err(|error| {
+    let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let line = Line::try_parse_from(with_arrows(&typed)).map_err(|error| {
         let text = error.render().to_string();
         let first = text.lines().next().unwrap_or_default();
         first.strip_prefix("error: ").unwrap_or(first).to_owned()
@@ -182,7 +183,6 @@ fn words(fault: &Table) -> Result<Vec<String>, String> {
             },
         }
     }
-    // One way goes by an arrow, which would be taken for an option before a double dash.
     words.extend(plain);
     Ok(words)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 use snorkel_engines::{Endpoints, Engine, Query};
 use snorkel_netns::NetnsId;
@@ -46,6 +46,7 @@ pub(crate) fn run(globals: &Globals) -> Outcome {
     let result = tour.steps();
     if result.is_err() {
         // What is wrong is the step's error; the lab may be up or not.
+        // With the lab go the faults in it.
         let _ = snorkel_lab::down("lab");
         let _ = std::fs::remove_file(tour.file());
     }
@@ -103,10 +104,28 @@ impl Tour {
         std::fs::remove_file(self.file())?;
         self.say("What would be done, step by step, and the line it replaces:")?;
         self.step(&["exec", "--dry-run", "lab:db", "--", "ss", "-tln"])?;
+        if on_path("ping") {
+            self.faults()?;
+        }
         self.say("And away with it:")?;
         self.step(&["lab", "down"])?;
         self.step(&["lab", "ls"])?;
         Ok(made)
+    }
+
+    /// Off the network and back, then a slow one.
+    fn faults(&self) -> Result<(), Failure> {
+        let ping = |count| ["exec", "lab:client", "--", "ping", "-q", "-c", count, "-W", "1", "web"];
+        self.say("Its cable pulled out, from outside, and put back:")?;
+        self.step(&["cut", "lab:client", "--detach"])?;
+        self.fails(&ping("1"))?;
+        self.step(&["heal", "lab:client"])?;
+        self.step(&ping("1"))?;
+        self.say("What it sends is 100 ms late, until that is healed; were its process killed, the kernel would do it:")?;
+        self.step(&["impair", "lab:client", "--delay", "100ms", "--detach"])?;
+        self.step(&ping("3"))?;
+        self.step(&["faults", "--only-own"])?;
+        self.step(&["heal", "lab:client"])
     }
 
     fn say(&self, text: &str) -> Result<(), Failure> {
@@ -162,13 +181,23 @@ impl Tour {
 
     /// Prints the command and runs it.
     fn step(&self, words: &[&str]) -> Result<(), Failure> {
-        let line = self.line(words);
-        print(&format!("{} {line}\n", self.style.paint(Tone::Faint, "$")))?;
-        let status = Command::new(std::env::current_exe()?).args(words).status()?;
-        if !status.success() {
-            return Err(Failure::new(format!("`{line}` failed ({status})")));
-        }
-        Ok(())
+        let status = self.run(words)?;
+        if status.success() { Ok(()) } else { Err(self.unlike(words, "failed", status)) }
+    }
+
+    /// Prints a command that is to fail, and runs it.
+    fn fails(&self, words: &[&str]) -> Result<(), Failure> {
+        let status = self.run(words)?;
+        if status.success() { Err(self.unlike(words, "should have failed", status)) } else { Ok(()) }
+    }
+
+    fn run(&self, words: &[&str]) -> Result<ExitStatus, Failure> {
+        print(&format!("{} {}\n", self.style.paint(Tone::Faint, "$"), self.line(words)))?;
+        Ok(Command::new(std::env::current_exe()?).args(words).status()?)
+    }
+
+    fn unlike(&self, words: &[&str], what: &str, status: ExitStatus) -> Failure {
+        Failure::new(format!("`{}` {what} ({status})", self.line(words)))
     }
 }
 

@@ -75,11 +75,9 @@ impl Running {
     }
 
     fn event(&self) -> Event {
-        loop {
-            match self.words.recv_timeout(PATIENCE).unwrap() {
-                Word::Event(event) => return event,
-                Word::Warning(text) => panic!("{text}"),
-            }
+        match self.words.recv_timeout(PATIENCE).unwrap() {
+            Word::Event(event) => event,
+            Word::Warning(text) => panic!("{text}"),
         }
     }
 
