@@ -172,9 +172,12 @@ INLINE int gate(struct __sk_buff *skb, const __u32 direction) {
         if (newer == 0)
             return NEXT;
     }
-    if (!state->armed || !rule_total[direction])
+    if (state->deadline && monotonic() > state->deadline) {
+        if (mark == ALIVE && skb->ifindex == LOOPBACK)
+            skb->mark = DEAD;
         return NEXT;
-    if (state->deadline && monotonic() > state->deadline)
+    }
+    if (!state->armed || !rule_total[direction])
         return NEXT;
     __u32 number = judge(skb, direction);
     // Nobody attaches a gate to a loopback, and it is the one that BPF_PROG_TEST_RUN pretends.

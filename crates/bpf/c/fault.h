@@ -21,6 +21,9 @@
 /* The mark of a packet of BPF_PROG_TEST_RUN: decide, count nothing, and put the number of the rule (MAX_RULES: none) into
    the lower half. */
 #define PROBE 0x534fffff
+/* Likewise: answer whether the deadline lies in the past, which it does once nobody holds the gate, by the mark DEAD. */
+#define ALIVE 0x534ffffe
+#define DEAD 0x534ffffd
 #define MARK_KIND 0xffff0000
 #define MARK_RANK 0x0000ffff
 

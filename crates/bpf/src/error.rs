@@ -40,7 +40,7 @@ pub enum Error {
         what: String,
         /// What the loader said.
         #[source]
-        source: aya::EbpfError,
+        source: Box<aya::EbpfError>,
     },
     /// The committed object lacks something: it was not made from these sources.
     #[error("the object {object} has no {what}; 'make bpf' makes it from the sources again")]
@@ -112,7 +112,7 @@ impl Error {
             }
             source => match errno(&source) {
                 Some(errno) if errno == libc::EPERM => Error::os(what, io::Error::from_raw_os_error(errno)),
-                _ => Error::Object { what, source },
+                _ => Error::Object { what, source: Box::new(source) },
             },
         }
     }

@@ -8,6 +8,7 @@
 //! moment and only in a private network namespace that goes with the question.
 
 mod btf;
+mod clsact;
 mod error;
 pub mod gate;
 mod link;

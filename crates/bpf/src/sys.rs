@@ -8,11 +8,16 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use aya_obj::generated::bpf_insn;
+
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const BPF_MAP_FREEZE: libc::c_int = 22;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_GET_NEXT_ID: libc::c_int = 31;
 
@@ -55,6 +60,17 @@ struct LoadAttr {
     attach_btf_id: u32,
     attach_btf_obj_fd: u32,
     core_relo_cnt: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_MAP_UPDATE_ELEM reads.
+#[repr(C)]
+#[derive(Default)]
+struct ElementAttr {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 /// The part of `union bpf_attr` that BPF_LINK_CREATE reads for tcx and network namespaces. `relative` is 0: no
@@ -151,7 +167,7 @@ struct RawTracepointAttr {
     cookie: u64,
 }
 
-/// The part of `union bpf_attr` that the GET_NEXT_ID commands read and write.
+/// The part of `union bpf_attr` that the commands GET_NEXT_ID and GET_FD_BY_ID read and write.
 #[repr(C)]
 #[derive(Default)]
 struct NextIdAttr {
@@ -204,6 +220,49 @@ pub(crate) fn load(prog_type: u32, attach_type: u32, attach_btf_id: u32, result:
         ..LoadAttr::default()
     };
     bpf(BPF_PROG_LOAD, &mut attr).map(owned)
+}
+
+/// Loads a traffic control program. An empty `log` asks for none; otherwise it is what the verifier says.
+pub(crate) fn load_classifier(
+    name: &CStr,
+    license: &CStr,
+    code: &[bpf_insn],
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    /// `BPF_PROG_TYPE_SCHED_CLS`.
+    const SCHED_CLS: u32 = 3;
+    let mut attr = LoadAttr {
+        prog_type: SCHED_CLS,
+        insn_cnt: code.len() as u32,
+        insns: code.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        ..LoadAttr::default()
+    };
+    // The field's last byte stays zero.
+    for (to, from) in attr.prog_name[..15].iter_mut().zip(name.to_bytes()) {
+        *to = *from;
+    }
+    if !log.is_empty() {
+        (attr.log_level, attr.log_size, attr.log_buf) = (1, log.len() as u32, log.as_mut_ptr() as u64);
+    }
+    bpf(BPF_PROG_LOAD, &mut attr).map(owned)
+}
+
+/// Fills the only element of an array map, whose values are as long as `value`; a constant one can be written no more.
+pub(crate) fn fill(map: BorrowedFd<'_>, value: &[u8], constant: bool) -> io::Result<()> {
+    let key = 0u32;
+    let mut attr = ElementAttr {
+        map_fd: number(map),
+        key: (&raw const key) as u64,
+        value: value.as_ptr() as u64,
+        ..ElementAttr::default()
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr)?;
+    if constant {
+        // Its attribute is the descriptor alone.
+        bpf(BPF_MAP_FREEZE, &mut number(map))?;
+    }
+    Ok(())
 }
 
 /// What a link attaches to.
@@ -300,6 +359,16 @@ pub(crate) fn link_facts(link: BorrowedFd<'_>) -> io::Result<LinkFacts> {
     let mut info = LinkInfo::default();
     facts(link, &mut info)?;
     Ok(LinkFacts { id: info.id, program: info.prog_id, ifindex: info.ifindex })
+}
+
+/// A program by its id; `None` if there is none of it any more. Needs CAP_SYS_ADMIN.
+pub(crate) fn program_by_id(id: u32) -> io::Result<Option<OwnedFd>> {
+    let mut attr = NextIdAttr { start_id: id, ..NextIdAttr::default() };
+    match bpf(BPF_PROG_GET_FD_BY_ID, &mut attr) {
+        Ok(fd) => Ok(Some(owned(fd))),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// The id of a program.

@@ -41,7 +41,7 @@ fn delays(world: &World, count: usize, apart: Duration) -> Vec<f64> {
                 from.send_to(&begin.elapsed().as_nanos().to_be_bytes(), there).unwrap();
             }
         });
-        let mut one = || {
+        let one = || {
             let mut sent = [0; 16];
             to.recv_from(&mut sent).unwrap();
             (begin.elapsed().as_nanos() - u128::from_be_bytes(sent)) as f64 / 1e6

@@ -1,5 +1,7 @@
 //! Wires at the link of a target, with the real kernel. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails shows why")]
+
 mod common;
 
 use std::collections::BTreeSet;

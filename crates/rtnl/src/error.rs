@@ -92,6 +92,11 @@ impl Error {
             || matches!(self, Error::Unsupported { .. })
     }
 
+    /// Whether the kernel took the request for one that makes no sense, as it does of a qdisc that is gone (EINVAL).
+    pub fn is_invalid(&self) -> bool {
+        self.errno() == Some(libc::EINVAL)
+    }
+
     /// Whether there is one of that name already (EEXIST).
     pub fn already_exists(&self) -> bool {
         self.errno() == Some(libc::EEXIST)

@@ -2,9 +2,9 @@
 
 use crate::exchange::{Dump, answer};
 use crate::name::{escape, unescape};
-use crate::parse::{address, control, event, link, neighbour, nsid, route, v6_only};
+use crate::parse::{address, control, event, filter, link, neighbour, nsid, qdisc, route, v6_only};
 use crate::wire::{Verdict, messages};
-use crate::{Family, NsId};
+use crate::{Family, FilterSide, IfIndex, NsId};
 
 /// Feeds bytes to every parser, as if the kernel had sent them. Must neither panic nor hang.
 pub fn fuzz_decode(bytes: &[u8]) {
@@ -32,6 +32,12 @@ fn payload(payload: &[u8]) {
     let _ = neighbour(payload);
     let _ = nsid(payload);
     let _ = v6_only(payload);
+    let _ = qdisc(payload);
+    // The link that the message itself names, so that the rest is read.
+    let named = payload.get(4..8).and_then(|bytes| bytes.first_chunk()).copied().map(u32::from_ne_bytes);
+    if let Some(link) = named.and_then(IfIndex::new) {
+        let _ = FilterSide::ALL.map(|side| filter(payload, link, side));
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Links, addresses, routes and neighbours of any network namespace, over a small synchronous rtnetlink socket; and as
-//! much of queueing disciplines, nftables and sock_diag as snorkel needs, over the same codec.
+//! much of queueing disciplines, filters, nftables and sock_diag as snorkel needs, over the same codec.
 //!
 //! ```no_run
 //! use snorkel_rtnl::Socket;
@@ -27,6 +27,7 @@ mod change;
 mod error;
 mod event;
 mod exchange;
+mod filter;
 mod fuzz;
 mod link;
 mod name;
@@ -37,6 +38,7 @@ mod nftables;
 mod offload;
 mod parse;
 mod qdisc;
+mod qdisc_list;
 mod query;
 #[cfg(test)]
 mod real;
@@ -50,13 +52,15 @@ mod wire;
 pub use address::Address;
 pub use error::{Error, Result};
 pub use event::{Event, EventKind};
+pub use filter::{Filter, FilterId, FilterSide};
 #[doc(hidden)]
 pub use fuzz::fuzz_decode;
 pub use link::{Link, LinkFlags, MacvlanMode, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netem::{Netem, NetemLoss};
 pub use nftables::Nftables;
-pub use qdisc::{AttachedQdisc, Qdisc, QdiscStatistics};
+pub use qdisc::{AttachedNetem, Qdisc, QdiscStatistics};
+pub use qdisc_list::AttachedQdisc;
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
 pub use sockdiag::v6_only_sockets;
 pub use socket::Socket;

@@ -78,26 +78,17 @@ impl Qdisc {
     }
 }
 
-/// A queueing discipline that the kernel has on a link.
+/// A netem that the kernel has on a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttachedQdisc {
+pub struct AttachedNetem {
     /// The link.
     pub link: IfIndex,
-    /// Its own number, `MAJOR:0` in 32 bits.
-    pub handle: u32,
-    /// The class it hangs from, or [`AttachedQdisc::ROOT`].
+    /// Where it hangs: `TC_H_ROOT` (0xffffffff), or a class of another.
     pub parent: u32,
-    /// The kernel's name for the kind.
-    pub kind: String,
-    /// Its options if it is a netem.
-    pub netem: Option<Netem>,
+    /// Its options, as far as the kernel tells them.
+    pub options: Netem,
     /// What it counted.
     pub statistics: QdiscStatistics,
-}
-
-impl AttachedQdisc {
-    /// The parent of one that takes all that a link sends.
-    pub const ROOT: u32 = TC_H_ROOT;
 }
 
 /// What a queueing discipline counted (linux/gen_stats.h).
@@ -137,12 +128,13 @@ impl Socket {
         self.netlink.change(&format!("attach a netem qdisc to link {link}"), &request)
     }
 
-    /// The queueing disciplines of all links of the socket's own namespace; links that have none but the kernel's own
-    /// `noqueue` are not among them.
-    pub fn qdiscs(&mut self) -> Result<Vec<AttachedQdisc>> {
+    /// The netems of a link, of all links of the namespace if `None`.
+    pub fn netems(&mut self, link: Option<IfIndex>) -> Result<Vec<AttachedNetem>> {
         let mut request = Request::new(libc::RTM_GETQDISC, DUMP);
         request.raw(&words([0; 5]));
-        self.netlink.dump("list the qdiscs", &request, libc::RTM_NEWQDISC, parse::qdisc)
+        let all = self.netlink.dump("list the netem qdiscs", &request, libc::RTM_NEWQDISC, parse::netem)?;
+        // The kernel lists those of every link, whichever is named.
+        Ok(all.into_iter().filter(|one| link.is_none_or(|link| one.link == link)).collect())
     }
 }
 

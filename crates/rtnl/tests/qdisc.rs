@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{index_of, private};
 use std::time::Duration;
 
-use snorkel_rtnl::{AttachedQdisc, Netem, Qdisc};
+use common::{index_of, private};
+use snorkel_rtnl::{FilterSide, Netem, Qdisc};
 
 #[test]
 fn a_token_bucket_and_a_place_for_filters_are_attached_side_by_side_and_once() {
@@ -34,17 +34,6 @@ fn netem_is_attached_or_missing() {
 }
 
 #[test]
-fn what_is_attached_is_listed() {
-    let (_netns, mut socket) = private();
-    let lo = index_of(&mut socket, "lo");
-    socket.add_qdisc(lo, Qdisc::Tbf { rate: 12_500_000, burst: 200_000, limit: 1_000_000 }).unwrap();
-    let all = socket.qdiscs().unwrap();
-    let found = all.iter().find(|qdisc| qdisc.link == lo).unwrap();
-    assert_eq!((found.kind.as_str(), found.parent, found.netem.as_ref()), ("tbf", AttachedQdisc::ROOT, None));
-    assert_eq!(found.statistics.drops, 0);
-}
-
-#[test]
 fn a_netem_with_all_its_options_is_read_back_or_missing() {
     let (_netns, mut socket) = private();
     let lo = index_of(&mut socket, "lo");
@@ -61,9 +50,8 @@ fn a_netem_with_all_its_options_is_read_back_or_missing() {
     };
     match socket.add_netem(lo, &netem) {
         Ok(()) => {
-            let all = socket.qdiscs().unwrap();
-            let found = all.iter().find(|qdisc| qdisc.link == lo).unwrap();
-            assert!(found.netem.as_ref().unwrap().fulfils(&netem), "{found:?}");
+            let all = socket.netems(Some(lo)).unwrap();
+            assert!(all.len() == 1 && all[0].options.fulfils(&netem), "{all:?}");
         }
         Err(error) => assert!(error.is_missing(), "{error}"),
     }
@@ -79,4 +67,22 @@ fn all_offloads_of_a_veth_can_be_turned_off() {
     };
     assert_eq!(left.iter().find(harmful), None, "{left:?}");
     assert_eq!(socket.turn_offloads_off(veth).unwrap(), left);
+}
+
+#[test]
+fn a_place_for_filters_is_listed_and_removed() {
+    let (_netns, mut socket) = private();
+    let lo = index_of(&mut socket, "lo");
+    let places = |socket: &mut snorkel_rtnl::Socket| {
+        let all = socket.qdiscs(Some(lo)).unwrap();
+        all.into_iter().filter(|one| one.holds_filters()).map(|one| one.kind).collect::<Vec<_>>()
+    };
+    assert!(places(&mut socket).is_empty());
+    assert!(socket.filters(lo, FilterSide::Ingress).unwrap().is_empty());
+    socket.add_qdisc(lo, Qdisc::Clsact).unwrap();
+    assert_eq!(places(&mut socket), ["clsact"]);
+    assert!(FilterSide::ALL.iter().all(|&side| socket.filters(lo, side).unwrap().is_empty()));
+    socket.remove_clsact(lo).unwrap();
+    assert!(places(&mut socket).is_empty());
+    assert!(socket.remove_clsact(lo).is_err(), "it is gone");
 }

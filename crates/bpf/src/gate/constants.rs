@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
-use aya::EbpfLoader;
 use aya::maps::LpmTrie;
 use aya::maps::lpm_trie::Key;
 
 use super::layout::{MAX_RULES, MAX_WIRES, RawNetwork, RawRule, RawWire};
 use super::rule::{Network, Rule};
 use super::{Direction, WireEnds};
-use crate::object::{Object, map_error};
+use crate::object::{Object, Setup, map_error};
 use crate::{Error, Result};
 
 /// How many stamps of packets on their way a gate with wires keeps; the oldest go first.
@@ -70,23 +69,25 @@ impl<'a> Constants<'a> {
         place as u32
     }
 
-    /// Hands the constants and the sizes of the maps to the loader.
-    pub(super) fn put<'b>(&'b self, loader: &mut EbpfLoader<'b>) {
+    /// The constants and the sizes of the maps, for the loader.
+    pub(super) fn setup(&self) -> Setup<'_> {
         // A map has at least one entry.
         let total = |ipv4: bool| {
             let networks = self.sets.iter().flat_map(|set| set.iter());
-            networks.filter(|network| network.address.is_ipv4() == ipv4).count().max(1)
+            let total = networks.filter(|network| network.address.is_ipv4() == ipv4).count().max(1);
+            u32::try_from(total).unwrap_or(u32::MAX)
         };
-        let capped = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        loader
-            .override_global("rules", self.rules.as_flattened(), true)
-            .override_global("rule_total", &self.rule_total[..], true)
-            .override_global("asked", &self.asked[..], true)
-            .override_global("wires", &self.wires[..], true)
-            .override_global("wire_total", &self.wire_total, true)
-            .map_max_entries("networks4", capped(total(true)))
-            .map_max_entries("networks6", capped(total(false)))
-            .map_max_entries("stamps", if self.wire_total > 0 { STAMPS } else { 1 });
+        let mut setup = Setup::default();
+        setup
+            .global("rules", self.rules.as_flattened())
+            .global("rule_total", &self.rule_total)
+            .global("asked", &self.asked)
+            .global("wires", &self.wires)
+            .global("wire_total", std::slice::from_ref(&self.wire_total))
+            .entries("networks4", total(true))
+            .entries("networks6", total(false))
+            .entries("stamps", if self.wire_total > 0 { STAMPS } else { 1 });
+        setup
     }
 
     /// Puts the networks into their maps.

@@ -10,6 +10,9 @@ pub(super) const MAX_WIRES: usize = 16;
 pub const HISTOGRAM: usize = 32;
 /// The mark of a packet that is made to try a gate on; the number of the rule takes the place of its lower half.
 pub(super) const PROBE: u32 = 0x534f_ffff;
+/// The mark that asks a gate whether its deadline lies in the past, and the one that says so.
+pub(super) const ALIVE: u32 = 0x534f_fffe;
+pub(super) const DEAD: u32 = 0x534f_fffd;
 pub(super) const MARK_KIND: u32 = 0xffff_0000;
 
 const ASKS_PEERS: u8 = 1;

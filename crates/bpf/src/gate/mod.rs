@@ -23,13 +23,17 @@ mod counts;
 mod layout;
 mod rule;
 mod sample;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
-use aya::maps::{Array, PerCpuArray};
+use aya::maps::{Array, MapData, PerCpuArray};
 use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
+pub use attach::{Method, sweep};
 pub use counts::{Delay, RuleCount, WireCounts};
 pub use layout::HISTOGRAM;
 pub use rule::{BadNetwork, Direction, Network, Ports, Protocol, Rule, Verdict, WireNumber};
@@ -85,6 +89,8 @@ pub struct Gate {
     rules: Vec<Rule>,
     wires: Vec<Wire>,
     attached: Option<Attached>,
+    /// Written by this side only.
+    state: Mutex<Array<MapData, RawState>>,
     object: Object,
 }
 
@@ -106,7 +112,7 @@ impl Gate {
     pub fn load(rules: &[Rule], wires: &[WireEnds<'_>]) -> Result<Gate> {
         check(rules, wires)?;
         let constants = Constants::new(rules, wires);
-        let mut object = Object::open("the gate", OBJECT, |loader| constants.put(loader))?;
+        let mut object = Object::open("the gate", OBJECT, constants.setup())?;
         constants.fill_sets(&mut object)?;
         for program in ["gate_out", "gate_in"] {
             object.load_program(program)?;
@@ -120,7 +126,9 @@ impl Gate {
             Ok(Wire { public: ends.public, private: ends.private, private_netns })
         };
         let wires = wires.iter().map(keep).collect::<Result<Vec<Wire>>>()?;
-        Ok(Gate { rules: rules.to_vec(), wires, attached: None, object })
+        let state =
+            Array::try_from(object.take_map("states")?).map_err(map_error("find the state of a gate"))?;
+        Ok(Gate { rules: rules.to_vec(), wires, attached: None, state: Mutex::new(state), object })
     }
 
     /// What each rule has decided on, in the order of the rules.
@@ -192,10 +200,10 @@ impl Gate {
         Ok(Decision { rule: (number < MAX_RULES).then_some(number), returned: run.verdict })
     }
 
-    fn set_state(&mut self, change: impl FnOnce(&mut RawState)) -> Result<()> {
+    fn set_state(&self, change: impl FnOnce(&mut RawState)) -> Result<()> {
         let what = "set the state of a gate";
-        let mut map =
-            Array::<_, RawState>::try_from(self.object.map_mut("states")?).map_err(map_error(what))?;
+        // What a panic elsewhere left in it is a whole state: the map is written in one step.
+        let mut map = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = map.get(&0, 0).map_err(map_error(what))?;
         change(&mut state);
         map.set(0, state, 0).map_err(map_error(what))

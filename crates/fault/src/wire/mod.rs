@@ -26,7 +26,7 @@ pub use error::{Error, Result};
 use std::io;
 
 use snorkel_netns::Netns;
-use snorkel_rtnl::{AttachedQdisc, IfIndex, Netem};
+use snorkel_rtnl::{AttachedNetem, IfIndex, Netem};
 
 use crate::emulation::Emulation;
 use crate::impairment::Impairment;
@@ -120,7 +120,7 @@ impl Wire {
             Engine::Nobody => Ok(Counts::default()),
             Engine::Thread(worker) => Ok(worker.counts()),
             Engine::Netem(_) => {
-                let statistics = self.qdisc()?.statistics;
+                let statistics = self.netem()?.statistics;
                 Ok(Counts {
                     sent: statistics.packets,
                     bytes: statistics.bytes,
@@ -149,22 +149,19 @@ impl Wire {
             Engine::Thread(_) => Err(self.pair.differs("its thread has ended")),
             Engine::Netem(asked) => {
                 let asked = asked.clone();
-                match self.qdisc()?.netem {
-                    Some(told) if told.fulfils(&asked) => Ok(()),
-                    told => {
-                        Err(self.pair.differs(format!("netem has {told:?} where {asked:?} was asked for")))
-                    }
+                let told = self.netem()?.options;
+                if told.fulfils(&asked) {
+                    return Ok(());
                 }
+                Err(self.pair.differs(format!("netem has {told:?} where {asked:?} was asked for")))
             }
         }
     }
 
     /// The netem of the private end.
-    fn qdisc(&mut self) -> Result<AttachedQdisc> {
-        let private = self.pair.private;
-        let all = self.pair.inside.qdiscs()?;
-        let mut found = all.into_iter().filter(|qdisc| qdisc.link == private && qdisc.kind == "netem");
-        found.next().ok_or_else(|| self.pair.differs("its netem is gone"))
+    fn netem(&mut self) -> Result<AttachedNetem> {
+        let found = self.pair.inside.netems(Some(self.pair.private))?.pop();
+        found.ok_or_else(|| self.pair.differs("its netem is gone"))
     }
 }
 

@@ -7,19 +7,21 @@ mod address;
 mod event;
 mod link;
 mod neighbour;
+mod netem;
 mod nsid;
-mod qdisc;
 mod route;
 mod sockdiag;
+mod tc;
 
 pub(crate) use address::{IFA_TARGET_NETNSID, address};
 pub(crate) use event::{SOL_NETLINK, control, event};
 pub(crate) use link::{IFLA_MACVLAN_MODE, link};
 pub(crate) use neighbour::neighbour;
+pub(crate) use netem::netem;
 pub(crate) use nsid::{NETNSA_FD, NETNSA_NSID, NOT_ASSIGNED, nsid};
-pub(crate) use qdisc::qdisc;
 pub(crate) use route::route;
 pub(crate) use sockdiag::v6_only;
+pub(crate) use tc::{filter, qdisc};
 
 use crate::wire::{Attribute, Malformed};
 use crate::{IfIndex, Mac, NsId};

@@ -1,8 +1,8 @@
-//! RTM_NEWQDISC: `struct tcmsg` and `TCA_*` (linux/rtnetlink.h), statistics of linux/gen_stats.h.
+//! RTM_NEWQDISC of a netem: `struct tcmsg` and `TCA_*` (linux/rtnetlink.h), statistics of linux/gen_stats.h.
 
 use super::{Refusal, index};
 use crate::netem::Netem;
-use crate::qdisc::{AttachedQdisc, QdiscStatistics};
+use crate::qdisc::{AttachedNetem, QdiscStatistics};
 use crate::wire::{Malformed, attributes, take};
 
 const TCA_STATS2: u16 = 7;
@@ -10,17 +10,17 @@ const TCA_STATS_BASIC: u16 = 1;
 const TCA_STATS_QUEUE: u16 = 3;
 const TCA_STATS_PKT64: u16 = 8;
 
-/// Reads a queueing discipline.
-pub(crate) fn qdisc(payload: &[u8]) -> Result<Option<AttachedQdisc>, Refusal> {
+/// Reads a netem; `None` for a qdisc of another kind.
+pub(crate) fn netem(payload: &[u8]) -> Result<Option<AttachedNetem>, Refusal> {
     let (fixed, rest) = take::<20>(payload, "a qdisc ends within its header")?;
     let number = |at: usize| u32::from_ne_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
-    let mut kind = None;
+    let mut is_netem = false;
     let mut options = None;
     let mut statistics = QdiscStatistics::default();
     for attribute in attributes(rest) {
         let attribute = attribute?;
         match attribute.kind {
-            libc::TCA_KIND => kind = Some(String::from_utf8_lossy(attribute.text()).into_owned()),
+            libc::TCA_KIND => is_netem = attribute.text() == b"netem",
             libc::TCA_OPTIONS => options = Some(attribute.payload),
             TCA_STATS2 => {
                 for inner in attribute.nested() {
@@ -31,19 +31,9 @@ pub(crate) fn qdisc(payload: &[u8]) -> Result<Option<AttachedQdisc>, Refusal> {
             _ => (),
         }
     }
-    let kind = kind.ok_or(Refusal::Malformed("a qdisc has no kind"))?;
-    let netem = match options {
-        Some(options) if kind == "netem" => Some(Netem::parse(options)?),
-        _ => None,
-    };
-    Ok(Some(AttachedQdisc {
-        link: index(number(4))?,
-        handle: number(8),
-        parent: number(12),
-        kind,
-        netem,
-        statistics,
-    }))
+    let Some(options) = options.filter(|_| is_netem) else { return Ok(None) };
+    let link = index(number(4))?;
+    Ok(Some(AttachedNetem { link, parent: number(12), options: Netem::parse(options)?, statistics }))
 }
 
 fn count(kind: u16, bytes: &[u8], into: &mut QdiscStatistics) -> Result<(), Malformed> {
@@ -75,21 +65,25 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn kind_place_options_and_statistics_are_read() {
-        let netem = Netem { limit: 7, ..Netem::default() };
+    fn place_options_and_statistics_are_read_of_a_netem_alone() {
+        let options = Netem { limit: 7, ..Netem::default() };
         let mut message = Request::new(0, 0);
         let header: Vec<u8> =
             [0u32, 3, 0x8001_0000, u32::MAX, 1].into_iter().flat_map(u32::to_ne_bytes).collect();
         message.raw(&header).put_text(libc::TCA_KIND, b"netem");
-        message.nest(libc::TCA_OPTIONS, |options| netem.put(options));
+        message.nest(libc::TCA_OPTIONS, |value| options.put(value));
         message.nest(TCA_STATS2, |statistics| {
             statistics.put(TCA_STATS_BASIC, &[&1500u64.to_ne_bytes()[..], &2u32.to_ne_bytes()].concat());
             let queue: Vec<u8> = [4u32, 6000, 5, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
             statistics.put(TCA_STATS_QUEUE, &queue);
         });
-        let read = qdisc(&message.with_sequence(1)[16..]).unwrap().unwrap();
-        assert_eq!((read.link.get(), read.handle, read.parent), (3, 0x8001_0000, u32::MAX));
-        assert_eq!((read.kind.as_str(), read.netem), ("netem", Some(netem)));
+        let bytes = message.with_sequence(1);
+        let read = netem(&bytes[16..]).unwrap().unwrap();
+        assert_eq!((read.link.get(), read.parent, read.options), (3, u32::MAX, options));
+        let other = bytes.windows(5).position(|word| word == b"netem").unwrap();
+        let mut bytes = bytes;
+        bytes[other] = b'N';
+        assert_eq!(netem(&bytes[16..]), Ok(None));
         let wanted = QdiscStatistics { bytes: 1500, packets: 2, waiting: 4, backlog: 6000, drops: 5 };
         assert_eq!(read.statistics, wanted);
     }
@@ -97,7 +91,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes: Vec<u8>) {
-            let _ = qdisc(&bytes);
+            let _ = netem(&bytes);
         }
     }
 }

@@ -1,0 +1,130 @@
+//! What a gate costs: to load, attach and verify; for packets that match nothing; and a wire against a plain veth pair.
+//! Prints ratios of one run, the median of several rounds. Needs root. `cargo bench -p snorkel-bpf`
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measurement that cannot be made ends, and says why"
+)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use common::{World, net, rule};
+use snorkel_bpf::gate::{Direction, Gate, Ports, Protocol, Rule, Verdict, WireNumber};
+
+const ROUNDS: usize = 7;
+const BULK: usize = 2 << 30;
+const SMALL: usize = 200_000;
+
+fn median<T: PartialOrd + Copy>(mut all: Vec<T>) -> T {
+    all.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    all[all.len() / 2]
+}
+
+/// How long a bulk transfer from the target to the host takes.
+fn bulk(world: &World, total: usize) -> Duration {
+    let address: IpAddr = common::HOST4.parse().unwrap();
+    let listener = world.host.run(|| TcpListener::bind(SocketAddr::new(address, 0))).unwrap().unwrap();
+    let there = listener.local_addr().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut buffer = vec![0; 1 << 18];
+        while stream.read(&mut buffer).unwrap() > 0 {}
+    });
+    let mut stream = world.target.run(|| TcpStream::connect(there)).unwrap().unwrap();
+    let block = vec![7; 1 << 18];
+    let start = Instant::now();
+    for _ in 0..total / block.len() {
+        stream.write_all(&block).unwrap();
+    }
+    drop(stream);
+    reader.join().unwrap();
+    start.elapsed()
+}
+
+/// How long so many small datagrams take from the target to a host's port where nobody reads.
+fn small(world: &World) -> Duration {
+    let (from, to) = (world.udp_in_target(common::TARGET4), world.udp_in_host(common::HOST4));
+    from.connect(to.local_addr().unwrap()).unwrap();
+    let start = Instant::now();
+    for _ in 0..SMALL {
+        from.send(b"0123456789abcdef").unwrap();
+    }
+    start.elapsed()
+}
+
+/// Measures with and without by turns, and prints how much slower it is with.
+fn compare(what: &str, with: impl Fn() -> Gate, run: impl Fn() -> Duration) {
+    let (mut without_all, mut with_all) = (Vec::new(), Vec::new());
+    run();
+    for _ in 0..ROUNDS {
+        without_all.push(run());
+        let gate = with();
+        with_all.push(run());
+        drop(gate);
+    }
+    let (without, with) = (median(without_all), median(with_all));
+    let ratio = without.as_secs_f64() / with.as_secs_f64();
+    println!("{what:<58} {without:>9.1?} {with:>9.1?}   throughput {:>6.1} %", ratio * 100.0);
+}
+
+fn unmatched(rules: usize, peers: &str) -> Vec<Rule> {
+    let one = |direction| Rule {
+        peers: vec![net(peers)],
+        protocol: Some(Protocol::Tcp),
+        ports: Ports { peer: Some(9), own: None },
+        ..rule(direction, Verdict::Drop)
+    };
+    Direction::ALL.into_iter().flat_map(|direction| vec![one(direction); rules]).collect()
+}
+
+fn main() {
+    let world = World::new();
+    let mut times = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    let wire = world.wire("wire");
+    for _ in 0..ROUNDS {
+        let into =
+            Rule { protocol: Some(Protocol::Udp), ..rule(Direction::Out, Verdict::Wire(WireNumber(0))) };
+        let start = Instant::now();
+        let mut gate = Gate::load(&[into], &[wire.ends(Direction::Out)]).unwrap();
+        times[0].push(start.elapsed());
+        gate.attach(&world.at()).unwrap();
+        times[1].push(start.elapsed());
+        gate.verify().unwrap();
+        times[2].push(start.elapsed());
+        let start = Instant::now();
+        drop(gate);
+        times[3].push(start.elapsed());
+    }
+    let [load, attach, verify, detach] = times.map(median);
+    println!(
+        "loaded after {load:.1?}, attached after {attach:.1?}, verified after {verify:.1?}; detached in {detach:.1?}"
+    );
+    println!("{:<58} {:>9} {:>9}", "median of rounds by turns", "without", "with");
+    for (what, rules) in [
+        ("no rule", vec![]),
+        ("1 rule", unmatched(1, "10.7.0.0/16")),
+        ("16 rules", unmatched(16, "10.7.0.0/16")),
+    ] {
+        compare(
+            &format!("bulk TCP, a gate of {what} that does not match"),
+            || world.gate(&rules, &[]),
+            || bulk(&world, BULK),
+        );
+        compare(
+            &format!("small UDP, a gate of {what} that does not match"),
+            || world.gate(&rules, &[]),
+            || small(&world),
+        );
+    }
+    let into = [Rule { protocol: Some(Protocol::Udp), ..rule(Direction::Out, Verdict::Wire(WireNumber(0))) }];
+    compare(
+        "small UDP, a wire that turns round at once",
+        || world.gate(&into, &[wire.ends(Direction::Out)]),
+        || small(&world),
+    );
+}

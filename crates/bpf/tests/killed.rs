@@ -1,0 +1,99 @@
+//! What becomes of a gate whose process is killed. Needs root.
+#![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use common::{World, eventually, received_before, rule};
+use snorkel_bpf::gate::{self, AttachPoint, Direction, Gate, Method, Protocol, Rule, Verdict};
+use snorkel_bpf::probe;
+use snorkel_netns::Netns;
+use snorkel_rtnl::{FilterSide, IfIndex, Socket};
+
+/// Where the holder is told: the namespace's path, the link, the way.
+const HOLDER: &str = "SNORKEL_TEST_HOLDER";
+
+/// Another process that cuts the target off, and holds the gate until it is killed.
+fn hold(world: &World, method: &str) -> Child {
+    let netns = format!("/proc/{}/fd/{}", std::process::id(), world.host.as_fd().as_raw_fd());
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_holder", "--ignored", "--nocapture"])
+        .env(HOLDER, format!("{netns} {} {method}", world.port))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.map_while(Result::ok).any(|line| line.contains("ready"));
+    assert!(ready, "the holder failed: {:?}", child.wait());
+    child
+}
+
+#[test]
+#[ignore = "not a test: the process that the tests of this file start and kill"]
+fn the_holder() {
+    let told = std::env::var(HOLDER).unwrap();
+    let mut words = told.split(' ');
+    let netns = Netns::open(Path::new(words.next().unwrap())).unwrap();
+    let link = IfIndex::new(words.next().unwrap().parse().unwrap()).unwrap();
+    let method = if words.next().unwrap() == "tcx" { Method::Tcx } else { Method::Clsact };
+    let cut = Rule { protocol: Some(Protocol::Udp), ..rule(Direction::Out, Verdict::Drop) };
+    let mut gate = Gate::load(&[cut], &[]).unwrap();
+    gate.attach_by(&AttachPoint { netns: &netns, link, inside: false }, method).unwrap();
+    gate.verify().unwrap();
+    println!("ready");
+    // Until the end of its parent at the latest.
+    let _ = std::io::stdin().read(&mut [0; 1]);
+}
+
+#[test]
+fn the_kernel_takes_links_back_at_once() {
+    let world = World::new();
+    let (from, to) = (world.udp_in_target(common::TARGET4), world.udp_in_host(common::HOST4));
+    let links = || probe::links().unwrap().into_iter().collect::<BTreeSet<u32>>();
+    let before = links();
+    let mut holder = hold(&world, "tcx");
+    let meanwhile: BTreeSet<u32> = links().difference(&before).copied().collect();
+    assert!(meanwhile.len() >= 2, "a link for each direction");
+    from.send_to(b"lost", to.local_addr().unwrap()).unwrap();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    // Other tests have links, too; they end by themselves.
+    eventually(|| links().intersection(&meanwhile).count(), |left| *left == 0);
+    from.send_to(b"found", to.local_addr().unwrap()).unwrap();
+    assert!(received_before(&to, b"found").is_empty());
+}
+
+#[test]
+fn filters_let_everything_pass_and_are_swept_away_when_nobody_holds_them() {
+    let world = World::new();
+    let mut socket = Socket::open_in(&world.host).unwrap();
+    let mut look = || {
+        let filters = FilterSide::ALL.map(|side| socket.filters(world.port, side).unwrap());
+        (socket.qdiscs(Some(world.port)).unwrap(), filters)
+    };
+    let before = look();
+    let mut holder = hold(&world, "clsact");
+    // Its deadline is not pushed on by anyone, but one that is held is not to be touched.
+    let mut held = Gate::load(&[], &[]).unwrap();
+    held.attach_by(&world.at(), Method::Clsact).unwrap();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let swept = eventually(
+        || {
+            held.push_deadline().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            gate::sweep(&world.host, world.port).unwrap()
+        },
+        |swept| *swept > 0,
+    );
+    assert_eq!(swept, 2);
+    held.verify().unwrap();
+    drop(held);
+    assert_eq!(look(), before);
+}
