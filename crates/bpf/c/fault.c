@@ -220,10 +220,12 @@ INLINE __u64 fingerprint(struct __sk_buff *skb, __u32 wire) {
     __u32 length = skb->len - ETH_HLEN;
     if (length > sizeof(words))
         length = sizeof(words);
-    // Keeps the compiler from folding the two bounds into what the verifier does not follow.
-    asm volatile("" : "+r"(length));
-    if (length > 0 && length <= sizeof(words))
-        load_bytes(skb, ETH_HLEN, words, length);
+    // One comparison is to bound it on both sides, and the compiler is not to know better: kernels before 6.13 lose a bound
+    // that was found of another register.
+    __u32 last = length - 1;
+    asm volatile("" : "+r"(last));
+    if (last < sizeof(words))
+        load_bytes(skb, ETH_HLEN, words, last + 1);
     __u64 hash = ((__u64)skb->len << 8 | wire) * 0x9e3779b97f4a7c15;
     for (int i = 0; i < 12; i++) {
         hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15;

@@ -5,6 +5,7 @@
 mod common;
 
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{HOST4, TARGET4, World, eventually};
@@ -36,7 +37,7 @@ fn likely(probability: f64) -> Likely {
 /// A target whose packets to the host go through a wire with a netem.
 struct Impaired {
     world: World,
-    gate: Gate,
+    gate: Arc<Gate>,
     wire: Wire,
     emulation: Emulation,
     /// Whether the kernel begins with the seed that it is told.
@@ -83,7 +84,7 @@ impl Impaired {
 
 /// The numbers of the next so many datagrams, and when each came.
 fn numbers(socket: &UdpSocket, count: usize) -> Vec<(u32, Instant)> {
-    let mut one = || {
+    let one = || {
         let mut buffer = [0; 200];
         socket.recv_from(&mut buffer).expect("it must come");
         (u32::from_be_bytes(buffer[..4].try_into().unwrap()), Instant::now())

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{HOST4, HOST6, TARGET4, TARGET6, World, eventually};
@@ -25,7 +26,7 @@ fn losing(probability: f64, seed: u64) -> Impairment {
     Impairment { loss: Some(Loss::Random(likely(probability))), seed, ..Impairment::default() }
 }
 
-fn own(world: &World, direction: Direction, impairment: &Impairment) -> (Gate, Wire) {
+fn own(world: &World, direction: Direction, impairment: &Impairment) -> (Arc<Gate>, Wire) {
     world.wire(direction, &Duty::Impair(impairment.clone()), Backend::Own)
 }
 

@@ -12,7 +12,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
-use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Network, Rule, Verdict, WireEnds};
+use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Method, Network, Rule, Verdict, WireEnds};
+use snorkel_bpf::probe::{self, Answer};
 use snorkel_netns::Netns;
 use snorkel_rtnl::{IfIndex, Socket};
 
@@ -175,6 +176,19 @@ pub(crate) fn packets(gate: &Gate) -> Vec<u64> {
 /// A packet socket on a link, which sends frames as they are.
 pub(crate) fn frames(netns: &Netns, link: IfIndex) -> OwnedFd {
     netns.run(|| os::packet_socket(link)).unwrap()
+}
+
+/// The ways in which the kernel can hold a gate. One that is said to have tcx (by `make test-kernels`), or not, has to be so.
+pub(crate) fn methods() -> Vec<Method> {
+    let tcx = match probe::tcx() {
+        Answer::Yes => true,
+        Answer::No(_) => false,
+        Answer::Unknown(why) => panic!("{why}"),
+    };
+    if let Ok(all) = std::env::var("SNORKEL_TEST_KERNEL_HAS") {
+        assert_eq!(tcx, all.split(' ').any(|word| word == "tcx"), "{all}");
+    }
+    if tcx { vec![Method::Tcx, Method::Clsact] } else { vec![Method::Clsact] }
 }
 
 pub(crate) fn rule(direction: Direction, verdict: Verdict) -> Rule {

@@ -8,6 +8,7 @@
 )]
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Rule, Verdict, WireEnds, WireNumber};
@@ -82,8 +83,8 @@ impl World {
         self
     }
 
-    /// Leads all IP packets of a direction through a wire.
-    pub(crate) fn wire(&self, direction: Direction, duty: &Duty, backend: Backend) -> (Gate, Wire) {
+    /// Leads all IP packets between the target and the host, in one direction, through a wire.
+    pub(crate) fn wire(&self, direction: Direction, duty: &Duty, backend: Backend) -> (Arc<Gate>, Wire) {
         let mut wire = Wire::make_with(&self.host, &self.private, duty, backend).unwrap();
         wire.read_back().unwrap();
         let ends = WireEnds {
@@ -98,12 +99,13 @@ impl World {
             },
             kernel_queue: wire.kernel_queue(),
         };
-        let everywhere = ["0.0.0.0/0", "::/0"].map(|network| network.parse().unwrap()).to_vec();
-        let rule = Rule { peers: everywhere, ..Rule::all(direction, Verdict::Wire(WireNumber(0))) };
+        // Not what a host sends by itself when it has a new address of IPv6, which goes to a group.
+        let peers = ["10.0.0.0/24", "fd00::/64"].map(|network| network.parse().unwrap()).to_vec();
+        let rule = Rule { peers, ..Rule::all(direction, Verdict::Wire(WireNumber(0))) };
         let mut gate = Gate::load(&[rule], &[ends]).unwrap();
         gate.attach(&AttachPoint { netns: &self.host, link: self.port, inside: false }).unwrap();
         gate.verify().unwrap();
-        (gate, wire)
+        (held(gate), wire)
     }
 
     /// A UDP socket in the target.
@@ -115,6 +117,20 @@ impl World {
     pub(crate) fn udp_in_host(&self, address: &str) -> UdpSocket {
         udp(&self.host, address)
     }
+}
+
+/// Pushes the deadline of a gate on for as long as somebody has it; where the kernel holds it by links, it has none.
+fn held(gate: Gate) -> Arc<Gate> {
+    let gate = Arc::new(gate);
+    let here = Arc::downgrade(&gate);
+    std::thread::spawn(move || {
+        while let Some(gate) = here.upgrade() {
+            gate.push_deadline().unwrap();
+            drop(gate);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    gate
 }
 
 fn udp(netns: &Netns, address: &str) -> UdpSocket {
