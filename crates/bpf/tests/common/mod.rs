@@ -11,6 +11,8 @@ pub(crate) mod os;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
 
 use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Method, Network, Rule, Verdict, WireEnds};
 use snorkel_bpf::probe::{self, Answer};
@@ -70,11 +72,11 @@ impl World {
     }
 
     /// Loads a gate and puts it at the host's side.
-    pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Gate {
+    pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Arc<Gate> {
         let mut gate = Gate::load(rules, wires).unwrap();
         gate.attach(&self.at()).unwrap();
         gate.verify().unwrap();
-        gate
+        held(gate)
     }
 
     /// A wire whose private end turns packets round at once, named after `name`.
@@ -117,11 +119,25 @@ impl Wire {
     }
 }
 
+/// Pushes the deadline of a gate on for as long as somebody has it; where the kernel holds it by links, it has none.
+fn held(gate: Gate) -> Arc<Gate> {
+    let gate = Arc::new(gate);
+    let here = Arc::downgrade(&gate);
+    std::thread::spawn(move || {
+        while let Some(gate) = here.upgrade() {
+            gate.push_deadline().unwrap();
+            drop(gate);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    gate
+}
+
 pub(crate) fn udp(netns: &Netns, address: &str) -> UdpSocket {
     let address: IpAddr = address.parse().unwrap();
     let socket = netns.run(|| UdpSocket::bind(SocketAddr::new(address, 0))).unwrap().unwrap();
     // A test that waits for what never comes ends with an error, and does not hang.
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket
 }
 
