@@ -7,10 +7,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{HOST4, HOST6, TARGET4, TARGET6, World, eventually};
+use common::{HOST4, HOST6, Held, TARGET4, TARGET6, World, eventually};
 use snorkel_bpf::gate::{Direction, Gate};
 use snorkel_fault::emulation::{Emulation, Moment, Packet};
 use snorkel_fault::wire::{Backend, Counts, Detail, Duty, Wire};
@@ -26,7 +25,7 @@ fn losing(probability: f64, seed: u64) -> Impairment {
     Impairment { loss: Some(Loss::Random(likely(probability))), seed, ..Impairment::default() }
 }
 
-fn own(world: &World, direction: Direction, impairment: &Impairment) -> (Arc<Gate>, Wire) {
+fn own(world: &World, direction: Direction, impairment: &Impairment) -> (Held, Wire) {
     world.wire(direction, &Duty::Impair(impairment.clone()), Backend::Own)
 }
 

@@ -10,8 +10,11 @@ pub(crate) mod os;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Method, Network, Rule, Verdict, WireEnds};
@@ -72,11 +75,11 @@ impl World {
     }
 
     /// Loads a gate and puts it at the host's side.
-    pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Arc<Gate> {
+    pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Held {
         let mut gate = Gate::load(rules, wires).unwrap();
         gate.attach(&self.at()).unwrap();
         gate.verify().unwrap();
-        held(gate)
+        Held::new(gate)
     }
 
     /// A wire whose private end turns packets round at once, named after `name`.
@@ -119,18 +122,41 @@ impl Wire {
     }
 }
 
-/// Pushes the deadline of a gate on for as long as somebody has it; where the kernel holds it by links, it has none.
-fn held(gate: Gate) -> Arc<Gate> {
-    let gate = Arc::new(gate);
-    let here = Arc::downgrade(&gate);
-    std::thread::spawn(move || {
-        while let Some(gate) = here.upgrade() {
-            gate.push_deadline().unwrap();
-            drop(gate);
-            std::thread::sleep(Duration::from_millis(100));
+/// A gate whose deadline is pushed on for as long as the value is there; where the kernel holds it by links, it has none.
+pub(crate) struct Held {
+    gate: Arc<Gate>,
+    /// The thread that pushes, and what tells it to end by going.
+    pushing: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Held {
+    fn new(gate: Gate) -> Held {
+        let gate = Arc::new(gate);
+        let (end, ended) = mpsc::channel();
+        let pushed = gate.clone();
+        let push = move || {
+            while ended.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                pushed.push_deadline().unwrap();
+            }
+        };
+        Held { gate, pushing: Some((end, std::thread::spawn(push))) }
+    }
+}
+
+impl Deref for Held {
+    type Target = Gate;
+    fn deref(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.pushing.take() {
+            drop(end);
+            let _ = thread.join();
         }
-    });
-    gate
+    }
 }
 
 pub(crate) fn udp(netns: &Netns, address: &str) -> UdpSocket {
