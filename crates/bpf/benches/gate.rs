@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{World, net, rule};
+use common::{Held, World, net, rule};
 use snorkel_bpf::gate::{Direction, Gate, Ports, Protocol, Rule, Verdict, WireNumber};
 
 const ROUNDS: usize = 7;
@@ -58,7 +58,7 @@ fn small(world: &World) -> Duration {
 }
 
 /// Measures with and without by turns, and prints how much slower it is with.
-fn compare(what: &str, with: impl Fn() -> Gate, run: impl Fn() -> Duration) {
+fn compare(what: &str, with: impl Fn() -> Held, run: impl Fn() -> Duration) {
     let (mut without_all, mut with_all) = (Vec::new(), Vec::new());
     run();
     for _ in 0..ROUNDS {

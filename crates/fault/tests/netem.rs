@@ -2,16 +2,15 @@
 //!
 //! A kernel without netem has to say so. One that is told to have it (`make test-kernels` knows which have) has to use it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be done fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test fail as the test does")]
 
 mod common;
 
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{HOST4, TARGET4, World, eventually};
-use snorkel_bpf::gate::{Direction, Gate, Method};
+use common::{HOST4, Held, TARGET4, World, eventually};
+use snorkel_bpf::gate::{Direction, Method};
 use snorkel_fault::emulation::{Emulation, Fate, Moment, Packet};
 use snorkel_fault::wire::{Backend, Duty, Wire};
 use snorkel_fault::{Chance, Distribution, Impairment, Likely, Loss, Reorder};
@@ -39,7 +38,7 @@ fn likely(probability: f64) -> Likely {
 /// A target whose packets to the host go through a wire with a netem.
 struct Impaired {
     world: World,
-    gate: Arc<Gate>,
+    gate: Held,
     wire: Wire,
     emulation: Emulation,
     /// Whether the kernel begins with the seed that it is told.

@@ -17,6 +17,9 @@ fn seen(socket: &mut Socket) -> (Vec<Address>, Vec<Route>) {
     addresses.sort_by_key(|address| (address.index.get(), address.address));
     let mut routes = socket.routes().unwrap();
     routes.retain(|route| route.table != 255);
+    for route in &mut routes {
+        route.dead = false;
+    }
     routes.sort_by_key(|route| format!("{route:?}"));
     (addresses, routes)
 }

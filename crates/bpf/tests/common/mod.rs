@@ -10,7 +10,12 @@ pub(crate) mod os;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Method, Network, Rule, Verdict, WireEnds};
 use snorkel_bpf::probe::{self, Answer};
@@ -70,11 +75,11 @@ impl World {
     }
 
     /// Loads a gate and puts it at the host's side.
-    pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Gate {
+    pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Held {
         let mut gate = Gate::load(rules, wires).unwrap();
         gate.attach(&self.at()).unwrap();
         gate.verify().unwrap();
-        gate
+        Held::new(gate)
     }
 
     /// A wire whose private end turns packets round at once, named after `name`.
@@ -117,11 +122,48 @@ impl Wire {
     }
 }
 
+/// A gate whose deadline is pushed on for as long as the value is there; where the kernel holds it by links, it has none.
+pub(crate) struct Held {
+    gate: Arc<Gate>,
+    /// The thread that pushes, and what tells it to end by going.
+    pushing: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Held {
+    fn new(gate: Gate) -> Held {
+        let gate = Arc::new(gate);
+        let (end, ended) = mpsc::channel();
+        let pushed = gate.clone();
+        let push = move || {
+            while ended.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                pushed.push_deadline().unwrap();
+            }
+        };
+        Held { gate, pushing: Some((end, std::thread::spawn(push))) }
+    }
+}
+
+impl Deref for Held {
+    type Target = Gate;
+    fn deref(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.pushing.take() {
+            drop(end);
+            let _ = thread.join();
+        }
+    }
+}
+
 pub(crate) fn udp(netns: &Netns, address: &str) -> UdpSocket {
     let address: IpAddr = address.parse().unwrap();
     let socket = netns.run(|| UdpSocket::bind(SocketAddr::new(address, 0))).unwrap().unwrap();
     // A test that waits for what never comes ends with an error, and does not hang.
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket
 }
 

@@ -4,7 +4,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::emulation::Moment;
 
-/// Both clocks, read together.
+/// Both clocks, read one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     /// `CLOCK_MONOTONIC`.
@@ -15,7 +15,10 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn read() -> Clock {
-        Clock { now: Moment(nanoseconds(ClockId::Monotonic)), of_day: nanoseconds(ClockId::Realtime) }
+        // In this order: whoever is interrupted in between takes a packet for younger than it is, and sends it late. In
+        // the other order it would leave before its time.
+        let of_day = nanoseconds(ClockId::Realtime);
+        Clock { now: Moment(nanoseconds(ClockId::Monotonic)), of_day }
     }
 
     /// When a packet came that was stamped so: not before `earliest`, which is what the packet before it says, and not in the

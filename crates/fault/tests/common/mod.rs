@@ -8,7 +8,10 @@
 )]
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Rule, Verdict, WireEnds, WireNumber};
@@ -84,7 +87,7 @@ impl World {
     }
 
     /// Leads all IP packets between the target and the host, in one direction, through a wire.
-    pub(crate) fn wire(&self, direction: Direction, duty: &Duty, backend: Backend) -> (Arc<Gate>, Wire) {
+    pub(crate) fn wire(&self, direction: Direction, duty: &Duty, backend: Backend) -> (Held, Wire) {
         let mut wire = Wire::make_with(&self.host, &self.private, duty, backend).unwrap();
         wire.read_back().unwrap();
         let ends = WireEnds {
@@ -105,7 +108,7 @@ impl World {
         let mut gate = Gate::load(&[rule], &[ends]).unwrap();
         gate.attach(&AttachPoint { netns: &self.host, link: self.port, inside: false }).unwrap();
         gate.verify().unwrap();
-        (held(gate), wire)
+        (Held::new(gate), wire)
     }
 
     /// A UDP socket in the target.
@@ -119,18 +122,41 @@ impl World {
     }
 }
 
-/// Pushes the deadline of a gate on for as long as somebody has it; where the kernel holds it by links, it has none.
-fn held(gate: Gate) -> Arc<Gate> {
-    let gate = Arc::new(gate);
-    let here = Arc::downgrade(&gate);
-    std::thread::spawn(move || {
-        while let Some(gate) = here.upgrade() {
-            gate.push_deadline().unwrap();
-            drop(gate);
-            std::thread::sleep(Duration::from_millis(100));
+/// A gate whose deadline is pushed on for as long as the value is there; where the kernel holds it by links, it has none.
+pub(crate) struct Held {
+    gate: Arc<Gate>,
+    /// The thread that pushes, and what tells it to end by going.
+    pushing: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Held {
+    fn new(gate: Gate) -> Held {
+        let gate = Arc::new(gate);
+        let (end, ended) = mpsc::channel();
+        let pushed = gate.clone();
+        let push = move || {
+            while ended.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                pushed.push_deadline().unwrap();
+            }
+        };
+        Held { gate, pushing: Some((end, std::thread::spawn(push))) }
+    }
+}
+
+impl Deref for Held {
+    type Target = Gate;
+    fn deref(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.pushing.take() {
+            drop(end);
+            let _ = thread.join();
         }
-    });
-    gate
+    }
 }
 
 fn udp(netns: &Netns, address: &str) -> UdpSocket {
