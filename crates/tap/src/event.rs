@@ -156,6 +156,8 @@ pub enum Word {
     Event(Event),
     /// Something that the user must know, once.
     Warning(String),
+    /// How the relay itself fares.
+    Note(String),
 }
 
 /// What became of a word.

@@ -282,6 +282,13 @@ impl<G: Gate> Relay<G> {
             self.accept(at);
         }
         self.listeners.clear();
+        if self.connections.len() > 0 {
+            self.teller.tell(Word::Note(format!(
+                "no new connections are taken; {} may go on for {:?}, the next Ctrl-C ends them",
+                self.connections.len(),
+                self.options.drain
+            )));
+        }
         self.ending = Some(Instant::now() + self.options.drain);
     }
 

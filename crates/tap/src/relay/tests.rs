@@ -75,9 +75,12 @@ impl Running {
     }
 
     fn event(&self) -> Event {
-        match self.words.recv_timeout(PATIENCE).unwrap() {
-            Word::Event(event) => event,
-            Word::Warning(text) => panic!("{text}"),
+        loop {
+            match self.words.recv_timeout(PATIENCE).unwrap() {
+                Word::Event(event) => return event,
+                Word::Warning(text) => panic!("{text}"),
+                Word::Note(_) => {}
+            }
         }
     }
 

@@ -54,7 +54,7 @@ No client is reconfigured and no rule is written: a program in the target's netw
 which passes them on to the application. Connections that exist are not touched. When snorkel ends, however it ends, the
 next connection goes to the application as it always did.")]
 pub(crate) struct Tap {
-    /// Ports of targets: web:80, docker:web:443, dns:53/udp
+    /// TCP ports of targets: web:80, docker:web:443
     #[arg(required = true, value_name = "TARGET:PORT", add = complete::targets())]
     ports: Vec<Tapped>,
     /// Decode as this protocol: http, http2, grpc, dns, redis, postgres, mysql, tls, raw; without it by what is seen

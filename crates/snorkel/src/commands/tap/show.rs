@@ -1,5 +1,6 @@
 //! Where what a tap tells goes to: lines, or objects.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use snorkel_capture::names::Names;
@@ -11,6 +12,7 @@ use crate::cli::Globals;
 use crate::commands::{print, warn_all};
 use crate::failure::Failure;
 use crate::render::tap::{Lines, account};
+use crate::render::text::printable;
 
 /// Names of addresses, as each tapped network sees them.
 pub(crate) struct Called {
@@ -54,6 +56,11 @@ impl Show {
     pub(super) fn take(&mut self, tap: usize, word: Word) -> Result<(), Failure> {
         let event = match word {
             Word::Event(event) => event,
+            Word::Note(text) => {
+                // With stderr gone there is nobody to tell.
+                let _ = writeln!(std::io::stderr(), "snorkel: {}", printable(&text));
+                return Ok(());
+            }
             Word::Warning(text) => {
                 warn_all([&text]);
                 return Ok(());
@@ -79,7 +86,6 @@ impl Show {
             warn_all([&format!("{} events are not shown: whoever reads them was too slow", report.untold)]);
         }
         if self.lines.is_some() {
-            use std::io::Write;
             // With stderr gone there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "snorkel: {}", account(report));
         }

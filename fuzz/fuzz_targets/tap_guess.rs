@@ -1,0 +1,20 @@
+//! A conversation in any pieces, read by whatever is guessed from it.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use snorkel_tap::decode::{Conversation, Options};
+use snorkel_tap::event::{Direction, Time};
+
+fuzz_target!(|pieces: Vec<(bool, Vec<u8>)>| {
+    let options = Options { protocol: None, raw: true, ..Options::default() };
+    let mut conversation = Conversation::new(&options);
+    let mut said = Vec::new();
+    for (to_server, bytes) in &pieces {
+        let direction = if *to_server { Direction::ToServer } else { Direction::ToClient };
+        conversation.feed(direction, Time(1), bytes, &mut said);
+    }
+    for direction in Direction::BOTH {
+        conversation.finish(direction, Time(2), &mut said);
+    }
+});
