@@ -173,9 +173,16 @@ impl Session {
         self.members.iter().map(|(id, member)| (*id, &member.ring))
     }
 
-    /// The account of a ring so far; `None` if it is closed.
+    /// The account of a ring so far; `None` if it is closed and [`Turn::Closed`] has told its account.
     pub fn ledger(&mut self, ring: RingId) -> Result<Option<Ledger>> {
-        self.members.get_mut(&ring).map(|member| member.ledger()).transpose()
+        let untold = self.news.iter().find_map(|news| match news {
+            News::Closed(id, ledger) if *id == ring => Some(*ledger),
+            _ => None,
+        });
+        match untold {
+            Some(ledger) => Ok(Some(ledger)),
+            None => self.members.get_mut(&ring).map(|member| member.ledger()).transpose(),
+        }
     }
 
     /// Stops a ring: no packet comes in any more, those that are in are handed out, then [`Turn::Closed`] is returned.

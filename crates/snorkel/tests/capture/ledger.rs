@@ -25,6 +25,26 @@ fn every_packet_is_counted_once() {
 }
 
 #[test]
+fn who_is_asked_to_end_twice_at_once_still_takes_what_is_in_the_ring() {
+    let lab = lab(LabSpec::default());
+    let (client, link) = (target(&lab, "client"), format!("{}/client/eth0", lab.name));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("all.pcapng");
+    for _ in 0..5 {
+        let capture = Capture::start(&[&client, "-w", file.to_str().unwrap(), "--", NUMBERED]);
+        send(&lab, "client", 9, 0..1000, 64);
+        // As timeout(1) does: the process, then its group.
+        capture.signal(libc::SIGINT);
+        std::thread::yield_now();
+        capture.signal(libc::SIGTERM);
+        let ran = capture.finish();
+        assert_eq!((row(&ran, &link), ran.status), ([1000, 0, 1000], 0), "{ran:?}");
+        assert!(seen(&ran, &link).is_some_and(|seen| seen >= 1000), "{ran:?}");
+        assert!(numbers(&file).into_iter().eq(0..1000));
+    }
+}
+
+#[test]
 fn what_is_lost_is_told_to_the_last_packet() {
     let lab = lab(LabSpec::default());
     let dir = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@ use crate::failure::Failure;
 
 /// What was gathered is written out after this time at the latest.
 const FLUSH: Duration = Duration::from_millis(200);
+/// Who asks twice within this time asks once: timeout(1) tells the process, and then the group that it is in.
+const AT_ONCE: Duration = Duration::from_millis(500);
 /// The counters on the terminal.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,8 @@ pub(super) struct Course {
     flush: Option<Instant>,
     stop: bool,
     ending: bool,
+    /// When it was first asked to end.
+    asked: Option<Instant>,
     /// When the first ring was closed, or all were told to close.
     end: Option<Timestamp>,
     /// What stopped the writing: the first of it.
@@ -55,6 +59,7 @@ impl Course {
             flush: None,
             stop: false,
             ending: false,
+            asked: None,
             end: None,
             trouble: None,
             unwritten: 0,
@@ -91,6 +96,12 @@ impl Course {
         self.until = Some(self.until.map_or(end, |until| until.min(end)));
     }
 
+    /// Whether it is asked to end once more, after it was asked before.
+    pub(super) fn is_asked_again(&mut self) -> bool {
+        let now = Instant::now();
+        now > *self.asked.get_or_insert(now) + AT_ONCE
+    }
+
     /// It ends now.
     pub(super) fn stop(&mut self) {
         self.stop = true;
@@ -111,11 +122,6 @@ impl Course {
     /// Whether something went wrong.
     pub(super) fn has_failed(&self) -> bool {
         self.trouble.is_some()
-    }
-
-    /// Whether it is ending: no packet comes in any more, those that are in are handed out.
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending
     }
 
     /// Whether the end has come and was not begun yet; true once.

@@ -226,8 +226,8 @@ impl Live {
                 Turn::Packets => self.packets(&mut course)?,
                 Turn::Woken(STOP) => {
                     drain(&self.signals.stop);
-                    if course.is_ending() {
-                        // Asked a second time: what is still under way is not waited for.
+                    if course.is_asked_again() {
+                        // What is still under way is not waited for.
                         break;
                     }
                     course.stop();
@@ -339,9 +339,8 @@ impl Live {
             // The last counters give way to the summary.
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
-        for ring in self.session.rings().map(|(ring, _)| ring).collect::<Vec<_>>() {
-            if let (Some(ledger), Some(captured)) = (self.session.ledger(ring)?, self.captured.get_mut(&ring))
-            {
+        for (ring, captured) in &mut self.captured {
+            if let Some(ledger) = self.session.ledger(*ring)? {
                 captured.ledger = ledger;
             }
         }
