@@ -11,6 +11,7 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -19,6 +20,10 @@ use snorkel_netns::{NetnsId, Pid, Process};
 use snorkel_rtnl::{IfIndex, Kept, Mac};
 
 use crate::{Error, FaultId, Result};
+
+/// How long the lock is waited for, and how long between two tries.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The environment's word for another place than `/run/snorkel`.
 const PLACE: &str = "SNORKEL_RUN";
@@ -252,8 +257,14 @@ impl Journal {
         if let Ok(above) = rustix::fs::lstat(&self.place) {
             check(&above).map_err(|why| self.distrusted(&self.place, why))?;
         }
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, FlockOperation::LockExclusive))
-            .map_err(|e| self.wrong("lock", e))?;
+        let end = Instant::now() + PATIENCE;
+        while let Err(e) = rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            // Whoever has it needs milliseconds, unless he was stopped; nobody is to hang for that.
+            if !matches!(e, Errno::INTR | Errno::WOULDBLOCK) || Instant::now() >= end {
+                return Err(self.wrong("lock", e));
+            }
+            std::thread::sleep(PAUSE);
+        }
         if look(&directory)?.st_nlink == 0 {
             return Ok(None);
         }
