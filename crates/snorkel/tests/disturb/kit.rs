@@ -95,7 +95,6 @@ impl Site {
             vec!["block", client, "--to", web, "--how", "reject"],
             vec!["partition", client, web],
             vec!["impair", client, "--delay", "150ms"],
-            vec!["impair", client, "--loss", "100%", "--with", web],
         ]
     }
 }
