@@ -1,10 +1,50 @@
 //! Whoever holds a fault is killed, in every stage: traffic flows as before, and nothing stays.
 
-use crate::common::{good, run, wait_until, with_variable};
+use tempfile::TempDir;
+
+use crate::common::{Ran, snorkel, wait_until, with_variable};
 use crate::kit::{Held, Site, bpf_links, is_stopped, signal};
 
 /// The word of the environment that makes snorkel stand still at a stage.
 const STOP_AT: &str = "SNORKEL_FAULT_STOP_AT";
+/// The word for where the journal is.
+const RUN: &str = "SNORKEL_RUN";
+
+/// A journal of a test's own: who stands still has its lock, and nobody else is to wait for that.
+struct OwnJournal(TempDir);
+
+impl OwnJournal {
+    fn new() -> OwnJournal {
+        OwnJournal(tempfile::tempdir().unwrap())
+    }
+
+    /// Cuts the target off up to a stage, where the process stands still; the environment has this mark.
+    fn cut(&self, target: &str, more: &[&str], stage: &str, mark: &str) -> Held {
+        let place = self.0.path().to_str().unwrap();
+        let words: Vec<&str> = ["cut", target].into_iter().chain(more.iter().copied()).collect();
+        let held = Held::spawn(&words, &[(STOP_AT, stage), (RUN, place), ("MARK", mark)]);
+        held.wait_stopped();
+        held
+    }
+
+    /// Runs another command, which looks into the same journal.
+    fn run(&self, words: &[&str]) -> Ran {
+        snorkel(words).env(RUN, self.0.path()).output().unwrap().into()
+    }
+}
+
+/// A mark that no other process has.
+fn mark(of: &str) -> String {
+    format!("{of}-{}", std::process::id())
+}
+
+/// The guardian of a holder that has this mark.
+fn guardian(held: &Held, mark: &str) -> u32 {
+    let mut all = with_variable(&format!("MARK={mark}"));
+    all.retain(|pid| *pid != held.pid().to_string());
+    assert_eq!(all.len(), 1, "holder and guardian: {all:?}");
+    all[0].parse().unwrap()
+}
 
 #[test]
 fn every_kind_ends_with_its_killed_process() {
@@ -27,17 +67,15 @@ fn every_kind_ends_with_its_killed_process() {
 #[test]
 fn a_cable_is_put_back_when_its_holder_is_killed_at_any_stage() {
     let site = Site::new();
+    let journal = OwnJournal::new();
     for stage in ["before-journal", "journalled", "guarded", "down"] {
-        let held = Held::spawn(&["cut", &site.client], &[(STOP_AT, stage)]);
-        held.wait_stopped();
-        held.kill();
+        journal.cut(&site.client, &[], stage, &mark(stage)).kill();
         wait_until("the network works again", || site.pings());
         site.assert_unchanged();
     }
-    let held = Held::spawn(&["cut", &site.client, "--for", "100ms"], &[(STOP_AT, "before-heal")]);
-    held.wait_stopped();
+    let held = journal.cut(&site.client, &["--for", "100ms"], "before-heal", &mark("heal"));
     // Who stands still with the journal in his hands keeps nobody waiting for ever.
-    assert!(run(["lab", "ls"]).stderr.contains("lock"));
+    assert!(journal.run(&["lab", "ls"]).stderr.contains("lock"));
     held.kill();
     wait_until("the network works again", || site.pings());
     site.assert_unchanged();
@@ -46,18 +84,17 @@ fn a_cable_is_put_back_when_its_holder_is_killed_at_any_stage() {
 #[test]
 fn with_holder_and_guardian_killed_the_next_command_of_any_kind_puts_the_cable_back() {
     let site = Site::new();
-    for command in [&["heal", "--all"][..], &["lab", "ls"], &["faults"]] {
-        let mark = format!("all-{}-{}", std::process::id(), command[0]);
-        let held = Held::spawn(&["cut", &site.client], &[("MARK", &mark), (STOP_AT, "down")]);
-        held.wait_stopped();
-        let mut all = with_variable(&format!("MARK={mark}"));
-        all.retain(|pid| *pid != held.pid().to_string());
-        assert_eq!(all.len(), 1, "holder and guardian: {all:?}");
+    let journal = OwnJournal::new();
+    // Not `heal --all`, which would end what others hold meanwhile.
+    for command in [&["heal", &site.client][..], &["lab", "ls"], &["faults"]] {
+        let mark = mark(command[0]);
+        let held = journal.cut(&site.client, &[], "down", &mark);
         // The guardian first, so that it cannot do its work; the holder stands still meanwhile.
-        signal(all[0].parse().unwrap(), libc::SIGKILL);
+        signal(guardian(&held, &mark), libc::SIGKILL);
         held.kill();
         wait_until("both are gone", || with_variable(&format!("MARK={mark}")).is_empty());
-        good(command.iter().copied());
+        let ran = journal.run(command);
+        assert_eq!(ran.status, 0, "{command:?}: {ran:?}");
         assert!(site.pings(), "{command:?}");
         site.assert_unchanged();
     }
@@ -66,12 +103,10 @@ fn with_holder_and_guardian_killed_the_next_command_of_any_kind_puts_the_cable_b
 #[test]
 fn a_guardian_that_is_killed_alone_is_missed_and_the_cable_comes_back_all_the_same() {
     let site = Site::new();
-    let mark = format!("guardian-{}", std::process::id());
-    let held = Held::spawn(&["cut", &site.client], &[("MARK", &mark), (STOP_AT, "down")]);
-    held.wait_stopped();
-    let guardian =
-        with_variable(&format!("MARK={mark}")).into_iter().find(|pid| *pid != held.pid().to_string());
-    let guardian: u32 = guardian.expect("there is a guardian").parse().unwrap();
+    let journal = OwnJournal::new();
+    let mark = mark("guardian");
+    let held = journal.cut(&site.client, &[], "down", &mark);
+    let guardian = guardian(&held, &mark);
     assert!(!is_stopped(guardian));
     signal(guardian, libc::SIGKILL);
     signal(held.pid(), libc::SIGCONT);

@@ -37,14 +37,16 @@ impl Site {
         };
         // Neighbours are found, so that what follows changes no table.
         assert!(site.pings() && site.reaches(DB));
+        // A new bridge's state is unknown until the kernel looks again.
+        let bridge = || good(["exec", &site.switch, "--", "cat", "/sys/class/net/lab0/operstate"]);
+        wait_until("the bridge is up", || bridge() == "up\n");
         site.before = site.state();
         site
     }
 
-    /// Links, addresses, routes, queueing disciplines and filters of the switch and of the client. The state of RFC 2863
-    /// is left out: a new bridge's is unknown until the kernel looks again. Whether links are up stands in their flags.
+    /// Links, addresses, routes, queueing disciplines and filters of the switch and of the client.
     fn state(&self) -> String {
-        let script = "ip -o link | sed 's/ state [A-Z]*//'; ip -o addr; ip route; ip -6 route; tc qdisc; \
+        let script = "ip -o link; ip -o addr; ip route; ip -6 route; tc qdisc; \
                       for link in $(ls /sys/class/net); do tc filter show dev $link ingress; \
                       tc filter show dev $link egress; done; ip netns";
         [&self.switch, &self.client].map(|node| good(["exec", node, "--", "sh", "-c", script])).join("\n")
@@ -95,6 +97,7 @@ impl Site {
             vec!["block", client, "--to", web, "--how", "reject"],
             vec!["partition", client, web],
             vec!["impair", client, "--delay", "150ms"],
+            vec!["impair", client, "--loss", "100%", "--with", web],
         ]
     }
 }
