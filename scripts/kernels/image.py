@@ -23,7 +23,7 @@ def pack(kernel, programs, tests, has, folder):
     """
     root = folder / "root"
     shutil.rmtree(root, ignore_errors=True)
-    for part in ("proc", "sys", "dev", "tmp", "run", "root", "etc", "var", "usr", *COMMANDS):
+    for part in ("proc", "sys", "dev", "tmp", "scratch", "run", "root", "etc", "var", "usr", *COMMANDS):
         (root / part).mkdir(parents=True)
     busybox = shutil.which("busybox")
     shutil.copy(busybox, root / "bin/busybox")
