@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::write::Lost;
+
 /// A capture cannot be read, or not to its end. What came before the fault has been handed out by then.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -98,7 +100,7 @@ pub enum WriteError {
         /// The output's name.
         name: String,
         /// How many packets had been accepted, but are not in the file.
-        lost: u64,
+        lost: Lost,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -109,7 +111,7 @@ pub enum WriteError {
         /// The output's name.
         name: String,
         /// How many packets had been accepted, but are not in the file.
-        lost: u64,
+        lost: Lost,
         /// What the kernel said.
         #[source]
         source: io::Error,

@@ -23,6 +23,8 @@ const ROUNDS: usize = 3;
 const SECONDS: u64 = 3;
 /// How long small packets are sent: long enough for the start not to count, in which the rings' memory is made ready.
 const FLOOD: u64 = 10;
+/// Memory that a stream's file may need, in bytes.
+const STREAM: usize = 5 << 30;
 /// Links for the comparison of one and many.
 const MANY: usize = 50;
 
@@ -37,7 +39,6 @@ fn main() {
     // SAFETY: no other thread runs yet.
     unsafe { std::env::remove_var("LD_LIBRARY_PATH") };
     let folder = Folder::new();
-    folder.touch(6 << 30);
     // All parts, or those that are named: `cargo bench --bench capture -- small read`.
     let named: Vec<&str> =
         words[1..].iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
@@ -68,7 +69,8 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Has the machine give so much memory, and gives it back to the kernel.
+    /// Has the machine give so much memory, and gives it back to the kernel. To be done just before it is used: a virtual
+    /// machine gives what is free back to its host (free page reporting).
     fn touch(&self, bytes: usize) {
         let mut file = File::create(self.file("touched")).unwrap();
         let zeroes = vec![0; 1 << 20];
@@ -292,6 +294,9 @@ fn streams(folder: &Folder) {
             for (tool, results) in tools.iter().zip(&mut results) {
                 let file = folder.file("stream");
                 let path = if where_to == "/dev/null" { Path::new(where_to) } else { &file };
+                if path == file {
+                    folder.touch(STREAM);
+                }
                 let running = Running::start(*tool, &streams.from, path.to_str().unwrap());
                 streams.run();
                 let done = running.end();
@@ -345,6 +350,7 @@ fn small(folder: &Folder) {
     for _ in 0..ROUNDS {
         for (tool, results) in tools.iter().zip(&mut results) {
             let file = folder.file("small");
+            folder.touch(STREAM);
             let running = Running::start(*tool, &from, file.to_str().unwrap());
             flood(&from);
             let done = running.end();
@@ -372,6 +378,7 @@ fn many(folder: &Folder) {
     );
     for (what, target) in [("1 link", from.clone()), ("50 links", format!("lab:{}/n*", lab.name))] {
         let file = folder.file("many");
+        folder.touch(STREAM);
         let running = Running::start(SNORKEL, &target, file.to_str().unwrap());
         flood(&from);
         let done = running.end();
@@ -393,6 +400,7 @@ fn many(folder: &Folder) {
     for tool in [SNORKEL, SNORKEL_512] {
         let file = folder.file("crowd");
         let losses = (0..ROUNDS).map(|_| {
+            folder.touch(STREAM);
             let running = Running::start(tool, &all, file.to_str().unwrap());
             streams.run();
             let done = running.end();

@@ -7,6 +7,8 @@
 
 mod kernel;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -78,6 +80,7 @@ fn inside(what: &str, words: &[String]) {
             println!("\nenter a container (median of {RUNS} runs each, in turn)");
             let ours = medians[0];
             row("snorkel exec docker:NAME -- true", ours, "");
+            row("  dockerd's answer alone", median((0..RUNS).map(|_| answer(name)).collect()), "");
             row(
                 "nsenter, PID known beforehand",
                 medians[1],
@@ -108,6 +111,17 @@ fn inside(what: &str, words: &[String]) {
         }
         other => panic!("no bench called {other}"),
     }
+}
+
+/// How long dockerd takes to say what it knows of a container, asked as snorkel asks.
+fn answer(name: &str) -> Duration {
+    let begun = Instant::now();
+    let mut socket = UnixStream::connect("/run/docker.sock").expect("dockerd listens there");
+    write!(socket, "GET /containers/{name}/json HTTP/1.0\r\nHost: docker\r\n\r\n").expect("dockerd is asked");
+    let mut said = String::new();
+    socket.read_to_string(&mut said).expect("dockerd answers");
+    assert!(said.starts_with("HTTP/1.0 200"), "{said}");
+    begun.elapsed()
 }
 
 /// How the listing grows with the namespaces of a lab, and what of that is the kernel's.

@@ -26,7 +26,7 @@ pub(crate) fn counters(all: &Ledger, taken: u64, written: Option<Written>) -> St
 /// of room in the ring, captured.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     let mut rows = Vec::new();
-    for captured in outcome.captured.values() {
+    for (ring, captured) in &outcome.captured {
         let ledger = &captured.ledger;
         rows.push(vec![
             Cell::new(&captured.spot.interface.name),
@@ -35,15 +35,16 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
             Cell::new(thousands(ledger.dropped)),
             Cell::new(thousands(captured.taken())),
             Cell::new(bytes(ledger.bytes)),
-            Cell::new(remarks(captured)),
+            Cell::new(remarks(captured, outcome.unwritten.of(*ring))),
         ]);
     }
     let head = ["LINK", "SEEN", "MATCHED", "LOST", "CAPTURED", "SIZE", "REMARKS"];
     let mut out = table(&head, &rows, Style::PLAIN);
     if let Some(written) = outcome.sink.written() {
         out.push_str(&format!("{} packets written, {}", thousands(written.packets), bytes(written.bytes)));
-        if outcome.unwritten > 0 {
-            out.push_str(&format!("; {} could not be written", thousands(outcome.unwritten)));
+        let unwritten = outcome.unwritten.total();
+        if unwritten > 0 {
+            out.push_str(&format!("; {} could not be written", thousands(unwritten)));
         }
         out.push('\n');
     }
@@ -54,7 +55,7 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
     out
 }
 
-fn remarks(captured: &Captured) -> String {
+fn remarks(captured: &Captured, unwritten: u64) -> String {
     let Captured { ledger, surplus, ring, .. } = captured;
     let mut remarks = Vec::new();
     if *surplus > 0 {
@@ -66,6 +67,9 @@ fn remarks(captured: &Captured) -> String {
     if ledger.dropped > 0 {
         let (size, times) = (bytes(*ring as u64), thousands(ledger.full));
         remarks.push(format!("its ring of {size} was full {times} times; a larger --buffer helps"));
+    }
+    if unwritten > 0 {
+        remarks.push(format!("{} could not be written", thousands(unwritten)));
     }
     if ledger.truncated > 0 {
         remarks.push(format!("{} cut by the snap length", thousands(ledger.truncated)));

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use super::lost::Lost;
 use crate::file::block::{BYTE_ORDER, EPB, FRAME, IDB, ISB, NRB, SHB, option, padded, record};
 use crate::file::{Section, Statistics};
 use crate::packet::{Direction, Interface, Packet, Timestamp};
@@ -230,9 +231,9 @@ pub(super) fn packet_tail(captured: usize, direction: Option<Direction>) -> ([u8
     (tail, at + 4)
 }
 
-/// Of some whole blocks: how many bytes of those that are whole are within the first `written` bytes, and how many
+/// Of some whole blocks: how many bytes of those that are whole are within the first `written` bytes, and which
 /// packets are beyond.
-pub(super) fn whole(slices: &[&[u8]], written: usize) -> (usize, u64) {
+pub(super) fn whole(slices: &[&[u8]], written: usize) -> (usize, Lost) {
     let total: usize = slices.iter().map(|slice| slice.len()).sum();
     let number = |at: usize| {
         let byte = |i: usize| {
@@ -247,13 +248,13 @@ pub(super) fn whole(slices: &[&[u8]], written: usize) -> (usize, u64) {
         };
         u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)])
     };
-    let (mut at, mut kept, mut lost) = (0, 0, 0);
+    let (mut at, mut kept, mut lost) = (0, 0, Lost::default());
     while at + FRAME <= total {
         let next = at + (number(at + 4) as usize).max(FRAME);
         if next <= written {
             kept = next;
         } else if number(at) == EPB {
-            lost += 1;
+            lost.add(number(at + 8) as usize, 1);
         }
         at = next;
     }

@@ -5,6 +5,7 @@
 
 mod compress;
 mod encode;
+mod lost;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::os::fd::OwnedFd;
 use crate::file::{Section, Statistics, WriteError};
 use crate::packet::{Interface, Packet};
 use compress::Compressor;
+pub use lost::Lost;
 use sink::{Sink, last_block};
 
 /// What is gathered before it is written: what stays in a processor's cache, beside the packets that it is made of.
@@ -133,7 +135,9 @@ impl Writer {
     pub fn finish(mut self) -> Result<Written, WriteError> {
         self.flush()?;
         if self.compressor.is_some() {
-            self.sink.end_pieces(&compress::END).map_err(|stopped| self.sink.fault(stopped.error, 0))?;
+            self.sink
+                .end_pieces(&compress::END)
+                .map_err(|stopped| self.sink.fault(stopped.error, Lost::default()))?;
         }
         Ok(self.written())
     }
@@ -165,9 +169,11 @@ impl Writer {
         if let Some(kind) = self.broken {
             // The disk may have room again, but a gap in the middle is worse than an end. Statistics may still fit, but
             // not behind a compressed piece that is missing.
-            let lost = encode::whole(&[&self.buffer], 0).1 + u64::from(!more.is_empty());
-            if lost > 0 || self.compressor.is_some() {
-                self.packets -= lost;
+            let mut slices: Vec<&[u8]> = vec![&self.buffer];
+            slices.extend(more);
+            let lost = encode::whole(&slices, 0).1;
+            if lost.total() > 0 || self.compressor.is_some() {
+                self.packets -= lost.total();
                 self.buffer.clear();
                 return Err(self.sink.fault(kind.into(), lost));
             }
@@ -191,7 +197,7 @@ impl Writer {
         };
         self.buffer.clear();
         result.map_err(|(lost, error)| {
-            self.packets -= lost;
+            self.packets -= lost.total();
             self.broken = Some(error.kind());
             self.sink.fault(error, lost)
         })

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 
 use super::encode;
+use super::lost::Lost;
 use crate::file::WriteError;
 
 /// What is written to: a file, a pipe, a device.
@@ -134,7 +135,7 @@ impl Sink {
     }
 
     /// What is said of `error`, which cost `lost` packets.
-    pub(super) fn fault(&self, error: io::Error, lost: u64) -> WriteError {
+    pub(super) fn fault(&self, error: io::Error, lost: Lost) -> WriteError {
         let name = self.name.clone();
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => WriteError::Closed { name },

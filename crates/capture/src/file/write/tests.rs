@@ -158,15 +158,17 @@ fn a_device_that_is_full_says_how_many_packets_it_cost() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut writer = Writer::new(full, "/dev/full", &Section::default());
         writer.interface(&interface("x")).unwrap();
+        writer.interface(&interface("y")).unwrap();
         for number in 0..5 {
-            writer.packet(&packet(number, b"short")).unwrap();
+            let interface = usize::from(number >= 3);
+            writer.packet(&Packet { interface, ..packet(number, b"short") }).unwrap();
         }
         let data = vec![1; long];
         let error = writer.packet(&packet(5, &data)).and_then(|()| writer.flush()).unwrap_err();
         let WriteError::Full { lost, .. } = error else { panic!("{error}") };
-        assert_eq!((lost, writer.written().packets), (6, 0));
+        assert_eq!((lost.total(), lost.of(0), lost.of(1), writer.written().packets), (6, 4, 2, 0));
         let again = writer.packet(&packet(6, &data)).and_then(|()| writer.flush()).unwrap_err();
-        assert!(matches!(again, WriteError::Full { lost: 1, .. }), "{again}");
+        assert!(matches!(&again, WriteError::Full { lost, .. } if lost.total() == 1), "{again}");
         assert_eq!(writer.written().packets, 0);
     }
 }
@@ -320,6 +322,6 @@ proptest! {
         let written = place(written).min(blocks.len());
         let (kept, lost) = encode::whole(&[&blocks[..a], &blocks[a..b], &[], &blocks[b..]], written);
         let (end, packets) = ends.iter().rfind(|(end, _)| *end <= written).copied().unwrap_or((0, 0));
-        prop_assert_eq!((kept, lost as usize), (end, lengths.len() - packets));
+        prop_assert_eq!((kept, lost.total() as usize), (end, lengths.len() - packets));
     }
 }

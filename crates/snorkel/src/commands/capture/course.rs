@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use snorkel_capture::Timestamp;
+use snorkel_capture::file::Lost;
+use snorkel_capture::{Packet, Timestamp};
 
 use super::captured::now;
 use super::sink::Trouble;
@@ -39,7 +40,7 @@ pub(super) struct Course {
     end: Option<Timestamp>,
     /// What stopped the writing: the first of it.
     trouble: Option<Trouble>,
-    unwritten: u64,
+    unwritten: Lost,
 }
 
 /// What it is time for.
@@ -62,7 +63,7 @@ impl Course {
             asked: None,
             end: None,
             trouble: None,
-            unwritten: 0,
+            unwritten: Lost::default(),
         }
     }
 
@@ -109,14 +110,14 @@ impl Course {
 
     /// Nothing more can be written: it ends.
     pub(super) fn fail(&mut self, trouble: Trouble) {
-        self.unwritten += trouble.lost;
+        self.unwritten.merge(&trouble.lost);
         self.trouble.get_or_insert(trouble);
         self.stop = true;
     }
 
     /// Packets were captured that cannot be written.
-    pub(super) fn lose(&mut self, packets: u64) {
-        self.unwritten += packets;
+    pub(super) fn lose(&mut self, packets: &[Packet<'_>]) {
+        self.unwritten.extend(packets.iter().map(|packet| packet.interface));
     }
 
     /// Whether something went wrong.
@@ -147,8 +148,8 @@ impl Course {
         self.end.unwrap_or_else(now)
     }
 
-    /// How many packets could not be written, and why. That nobody reads any more is no failure.
-    pub(super) fn outcome(self) -> (u64, Option<Failure>) {
+    /// Which packets could not be written, and why. That nobody reads any more is no failure.
+    pub(super) fn outcome(self) -> (Lost, Option<Failure>) {
         (self.unwritten, self.trouble.filter(|trouble| !trouble.closed).map(|trouble| trouble.failure))
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use snorkel_capture::file::Lost;
 use snorkel_capture::pair::{Pairs, Tally};
 use snorkel_capture::ring::{Ledger, LinkState, Ring, RingId, Session, Turn};
 use snorkel_capture::{LinkType, Packet, Timestamp};
@@ -67,7 +68,7 @@ pub(crate) struct Outcome {
     /// What became of packets between two ends of a link: the rings of the ends, from the first to the second and back.
     pub(crate) pairs: Vec<(RingId, RingId, [Tally; 2])>,
     /// Packets that were captured and could not be written.
-    pub(crate) unwritten: u64,
+    pub(crate) unwritten: Lost,
     /// What stopped the writing.
     pub(crate) failure: Option<Failure>,
     pub(crate) sink: Box<dyn Sink>,
@@ -276,7 +277,7 @@ impl Live {
             }
         }
         if course.has_failed() {
-            course.lose(packets.len() as u64);
+            course.lose(packets);
             return Ok(());
         }
         if let Some(pairs) = &mut self.pairs {

@@ -190,7 +190,7 @@ impl Capture {
             return Err(failure);
         }
         let dropped: u64 = outcome.captured.values().map(|captured| captured.ledger.dropped).sum();
-        let lost = self.fail_on_loss && dropped + outcome.unwritten > 0;
+        let lost = self.fail_on_loss && dropped + outcome.unwritten.total() > 0;
         Ok(if lost { ExitCode::from(LOST) } else { ExitCode::SUCCESS })
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use snorkel_capture::dissect::{Printer, Sequences, Summary};
-use snorkel_capture::file::{Output, Statistics, WriteError, Written};
+use snorkel_capture::file::{Lost, Output, Statistics, WriteError, Written};
 use snorkel_capture::names::Names;
 use snorkel_capture::recorder::Recorder;
 use snorkel_capture::{Interface, LinkType, Packet, Timestamp};
@@ -22,8 +22,8 @@ const CONNECTIONS: usize = 16_384;
 pub(crate) struct Trouble {
     /// Why.
     pub(super) failure: Failure,
-    /// How many packets were taken and are not in the file.
-    pub(super) lost: u64,
+    /// Which packets were taken and are not in the file.
+    pub(super) lost: Lost,
     /// It is only that nobody reads any more.
     pub(super) closed: bool,
 }
@@ -31,16 +31,16 @@ pub(crate) struct Trouble {
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Trouble {
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
-        Trouble { failure: error.into(), lost: 0, closed }
+        Trouble { failure: error.into(), lost: Lost::default(), closed }
     }
 }
 
 impl From<WriteError> for Trouble {
     fn from(error: WriteError) -> Trouble {
         let (lost, closed) = match &error {
-            WriteError::Full { lost, .. } | WriteError::Write { lost, .. } => (*lost, false),
-            WriteError::Closed { .. } => (0, true),
-            _ => (0, false),
+            WriteError::Full { lost, .. } | WriteError::Write { lost, .. } => (lost.clone(), false),
+            WriteError::Closed { .. } => (Lost::default(), true),
+            _ => (Lost::default(), false),
         };
         Trouble { failure: error.into(), lost, closed }
     }
@@ -224,12 +224,16 @@ impl Sink for Files {
     }
 
     fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
-        for (packet, behind) in packets.iter().zip((0..packets.len() as u64).rev()) {
-            self.output.packet(packet).map_err(|error| {
-                let trouble = Trouble::from(error);
-                // Those behind it are not tried any more.
-                Trouble { lost: trouble.lost + if trouble.closed { 0 } else { behind }, ..trouble }
-            })?;
+        let mut packets = packets.iter();
+        while let Some(packet) = packets.next() {
+            if let Err(error) = self.output.packet(packet) {
+                let mut trouble = Trouble::from(error);
+                if !trouble.closed {
+                    // Those behind it are not tried any more.
+                    trouble.lost.extend(packets.map(|packet| packet.interface));
+                }
+                return Err(trouble);
+            }
         }
         Ok(())
     }
@@ -310,8 +314,9 @@ impl Sink for Flight {
         let mut held = self.recorder.packets();
         while let Some(packet) = held.next() {
             if let Err(error) = self.files.output.packet(&packet) {
-                let trouble = Trouble::from(error);
-                return Err(Trouble { lost: trouble.lost + held.count() as u64, ..trouble });
+                let mut trouble = Trouble::from(error);
+                trouble.lost.extend(held.map(|packet| packet.interface));
+                return Err(trouble);
             }
         }
         drop(held);
