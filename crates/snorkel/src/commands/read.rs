@@ -91,6 +91,7 @@ impl Read {
                 break;
             }
         }
+        sieve.refuse_untried(reader.about())?;
         let (report, about) = (flows.report(), reader.about());
         if self.look.json {
             print(&format!(
@@ -143,10 +144,9 @@ impl Read {
             Some(error) => return Err(error.into()),
             None => io::stdout().flush()?,
         }
-        match result {
-            Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(error) => Err(Failure::from(error)),
-        }
+        result?;
+        sieve.refuse_untried(reader.about())?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -198,6 +198,15 @@ impl Sieve {
             packets.push((number, Base::default()));
         }
         Ok(if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Of a capture that had no packet to try the filter on, a mistake in it is told all the same.
+    fn refuse_untried(&mut self, about: &About) -> Result<(), Failure> {
+        if self.text.trim().is_empty() || !self.filters.is_empty() {
+            return Ok(());
+        }
+        let link_type = about.interfaces.first().map_or(LinkType::ETHERNET, |first| first.link_type);
+        self.filter(link_type, about).map(drop)
     }
 
     fn filter(&mut self, link_type: LinkType, about: &About) -> Result<&Filter, Failure> {

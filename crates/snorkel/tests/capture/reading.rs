@@ -235,3 +235,18 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         assert!(ran.stderr.is_empty() && (ran.status == 0 || ran.status == 128 + 13), "{ran:?}");
     }
 }
+
+#[test]
+fn a_mistake_in_the_filter_is_told_of_a_capture_without_packets_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("empty.pcap");
+    // The header alone: version 2.4, Ethernet (pcap-savefile(5)).
+    fs::write(&file, [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0])
+        .unwrap();
+    for words in [&[][..], &["--stats"]] {
+        let wrong = read(&file, &[words, &["--", "tcp prot 80"]].concat());
+        assert!(wrong.status != 0 && wrong.stderr.contains("prot"), "{wrong:?}");
+        let right = read(&file, &[words, &["--", "tcp port 80"]].concat());
+        assert_eq!(right.status, 0, "{right:?}");
+    }
+}
