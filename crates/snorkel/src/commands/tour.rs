@@ -89,13 +89,9 @@ impl Tour {
         self.say("Names resolve as in the container. The host has never heard of `web`:")?;
         self.step(&["exec", "lab:client", "--", "getent", "hosts", "web"])?;
         self.say("So its neighbours answer by name. Meanwhile web's packets are captured, from outside:")?;
-        let capture = self.background(&["capture", "lab:web", "-w", &self.file(), "--", "port 80"])?;
-        if on_path("curl") {
-            self.step(&["exec", "lab:client", "--", "curl", "-sS", "http://web/"])?;
-        } else {
-            let talk = "exec 3<>/dev/tcp/web/80; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
-            self.step(&["exec", "lab:client", "--", "bash", "-c", talk])?;
-        }
+        let words = ["capture", "lab:web", "-w", &self.file(), "--", "port 80"];
+        let capture = self.background(&words, "capturing on")?;
+        self.fetch()?;
         self.interrupt(capture)?;
         self.say("Read back: the conversation, and the request byte for byte:")?;
         self.step(&["read", &self.file()])?;
@@ -104,6 +100,10 @@ impl Tour {
         std::fs::remove_file(self.file())?;
         self.say("What would be done, step by step, and the line it replaces:")?;
         self.step(&["exec", "--dry-run", "lab:db", "--", "ss", "-tln"])?;
+        self.say("In front of web's port, with nobody told and nothing restarted, for as long as the process lives:")?;
+        let tap = self.background(&["tap", "lab:web:80", "-v"], "tapping")?;
+        self.fetch()?;
+        self.interrupt(tap)?;
         if on_path("ping") {
             self.faults()?;
         }
@@ -111,6 +111,15 @@ impl Tour {
         self.step(&["lab", "down"])?;
         self.step(&["lab", "ls"])?;
         Ok(made)
+    }
+
+    /// The client fetches web's page.
+    fn fetch(&self) -> Result<(), Failure> {
+        if on_path("curl") {
+            return self.step(&["exec", "lab:client", "--", "curl", "-sS", "http://web/"]);
+        }
+        let talk = "exec 3<>/dev/tcp/web/80; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+        self.step(&["exec", "lab:client", "--", "bash", "-c", talk])
     }
 
     /// Off the network and back, then a slow one.
@@ -138,15 +147,15 @@ impl Tour {
         std::env::temp_dir().join(name).display().to_string()
     }
 
-    /// Prints the command with an `&` behind it, and runs it; comes back when it captures.
-    fn background(&self, words: &[&str]) -> Result<Child, Failure> {
+    /// Prints the command with an `&` behind it, and runs it; comes back when it says that it is `ready`.
+    fn background(&self, words: &[&str], ready: &str) -> Result<Child, Failure> {
         let line = self.line(words);
         print(&format!("{} {line} &\n", self.style.paint(Tone::Faint, "$")))?;
         let mut child = Command::new(std::env::current_exe()?).args(words).stderr(Stdio::piped()).spawn()?;
         let mut said =
             BufReader::new(child.stderr.take().ok_or_else(|| Failure::new("stderr was asked for"))?);
         let mut line = String::new();
-        while !line.contains("capturing on") {
+        while !line.contains(ready) {
             line.clear();
             if said.read_line(&mut line)? == 0 {
                 return Err(Failure::new(format!("`{}` failed ({})", self.line(words), child.wait()?)));
@@ -169,7 +178,7 @@ impl Tour {
         print(&said)?;
         let status = child.wait()?;
         if !status.success() {
-            return Err(Failure::new(format!("the capture failed ({status})")));
+            return Err(Failure::new(format!("what ran in the background failed ({status})")));
         }
         Ok(())
     }
