@@ -27,7 +27,8 @@ use snorkel_topology::{Snapshot, Survey, Surveyor};
 
 use super::filter::Filters;
 use super::opening::{Opener, Settings, share};
-use super::spots::{Spot, Wanted, spots_of_now};
+use super::spots::{Spot, spots_of_now};
+use super::wanted::Wanted;
 use crate::commands::unlisted;
 use crate::commands::watch::Changes;
 use crate::failure::{Failure, Outcome};

@@ -12,6 +12,7 @@ pub(crate) mod signals;
 pub(crate) mod sink;
 pub(crate) mod spots;
 mod trigger;
+mod wanted;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -40,8 +41,8 @@ use live::Live;
 use opening::Settings;
 use signals::Signals;
 use sink::{Files, Flight, Lines, Objects, Sink};
-use spots::{Side, Wanted, Words};
 use trigger::{On, Trigger};
+use wanted::{Side, Wanted, Words};
 
 /// With --fail-on-loss: something was lost.
 const LOST: u8 = 3;
