@@ -17,7 +17,7 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 /// Why a command failed, and the exit status that says so.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    error: Box<dyn Error>,
+    error: Box<dyn Error + Send + Sync>,
     picture: Option<String>,
     hint: Option<String>,
     code: u8,
@@ -100,7 +100,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl<E: Into<Box<dyn Error>>> From<E> for Failure {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
     fn from(error: E) -> Failure {
         Failure { error: error.into(), picture: None, hint: None, code: 1 }
     }

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::resume_unwind;
 use std::process::{ExitCode, ExitStatus};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -119,14 +120,25 @@ pub(crate) fn run(globals: &Globals, specs: Vec<TargetSpec>, wishes: Wishes, opt
     Ok(ExitCode::from(worst))
 }
 
+/// The answers in the order of the questions; engines take their time to answer.
+fn side_by_side<'a, A: Sync, B: Send>(all: &'a [A], ask: impl Fn(&'a A) -> B + Sync) -> Vec<B> {
+    let ask = &ask;
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = all.iter().map(|one| scope.spawn(move || ask(one))).collect();
+        asked.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
 /// Those named, then those with the labels, each once.
 fn targets(globals: &Globals, specs: &[TargetSpec], label: &[LabelFilter]) -> Result<Vec<Waiting>, Failure> {
     let mut targets = Vec::new();
     let mut warnings: Vec<String> = Vec::new();
-    for spec in specs {
-        let located = find(globals, spec, || ())?;
-        warnings.extend(located.warnings.iter().map(ToString::to_string));
-        targets.push(Waiting::Found(Box::new(located)));
+    for some in specs.chunks(AT_ONCE) {
+        for found in side_by_side(some, |spec| find(globals, spec, || ())) {
+            let located = found?;
+            warnings.extend(located.warnings.iter().map(ToString::to_string));
+            targets.push(Waiting::Found(Box::new(located)));
+        }
     }
     if !label.is_empty() {
         let mut query = globals.query(&[]);
