@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// So many packets may wait for their second sighting on one way; then the oldest is given up undecided.
 const WAITING: usize = 65_536;
 /// As many vanished packets are kept to be shown.
-const SAMPLES: usize = 8;
+const SAMPLES: usize = 3;
 
 /// Which of a pair's two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +59,34 @@ pub struct Tally {
     pub changes: Vec<(Field, u64)>,
     /// Seen at the first end only.
     pub vanished: u64,
-    /// Some of those: when they were seen, and their first bytes.
-    pub samples: Vec<(Timestamp, Vec<u8>)>,
+    /// Some of those.
+    pub samples: Vec<Sample>,
     /// Seen at the second end only.
     pub from_nowhere: u64,
     /// Seen at the first end too shortly before the end of the capture to say.
     pub undecided: u64,
+    /// Seen at one end only, while the other end's ring lost packets: it may be one of those.
+    pub uncertain: u64,
+}
+
+/// A packet that vanished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was seen at the first end.
+    pub time: Timestamp,
+    /// How long it was on the link, in bytes.
+    pub length: u32,
+    /// Its first bytes.
+    pub start: Vec<u8>,
+}
+
+/// What the end of a capture was like at one end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    /// Until when it was watched.
+    pub until: Timestamp,
+    /// Packets that its ring lost for want of room.
+    pub dropped: u64,
 }
 
 /// Matches the sightings of any number of pairs.
@@ -101,6 +123,7 @@ struct Waiting {
     bytes: u64,
     payload: Option<u64>,
     header: Header,
+    length: u32,
     start: Vec<u8>,
 }
 
@@ -145,9 +168,16 @@ impl Pairs {
     }
 
     /// What became of the packets of each pair (the container's interface, the host's): of those from the container, then
-    /// of those to it. `end` is when the first of the two ends was closed.
-    pub fn finish(self, end: Timestamp) -> Vec<(usize, usize, [Tally; 2])> {
-        let tally = |pair: Pair| (pair.ends.0, pair.ends.1, pair.ways.map(|road| road.finish(end)));
+    /// of those to it.
+    pub fn finish(self, fate: impl Fn(usize) -> Fate) -> Vec<(usize, usize, [Tally; 2])> {
+        let tally = |pair: Pair| {
+            let (container, host) = (fate(pair.ends.0), fate(pair.ends.1));
+            let end = container.until.min(host.until);
+            let [out, back] = pair.ways;
+            let out = out.finish(end).doubt(container.dropped, host.dropped);
+            let back = back.finish(end).doubt(host.dropped, container.dropped);
+            (pair.ends.0, pair.ends.1, [out, back])
+        };
         self.pairs.into_iter().map(tally).collect()
     }
 }
@@ -166,6 +196,7 @@ impl Road {
             time: packet.time,
             bytes: hash(packet.data),
             payload: header.payload.map(hash),
+            length: packet.original_length,
             start: packet.data[..packet.data.len().min(128)].to_vec(),
             header: header.fields,
         };
@@ -249,10 +280,23 @@ impl Road {
 }
 
 impl Tally {
+    /// Of packets that were seen at one end only as many may have been lost by the other end's ring as it lost at all.
+    fn doubt(mut self, dropped_at_first: u64, dropped_at_second: u64) -> Tally {
+        let [from_nowhere, vanished] =
+            [self.from_nowhere.min(dropped_at_first), self.vanished.min(dropped_at_second)];
+        self.from_nowhere -= from_nowhere;
+        self.vanished -= vanished;
+        self.uncertain = from_nowhere + vanished;
+        if self.vanished == 0 {
+            self.samples.clear();
+        }
+        self
+    }
+
     fn vanish(&mut self, waiting: Waiting) {
         self.vanished += 1;
         if self.samples.len() < SAMPLES {
-            self.samples.push((waiting.time, waiting.start));
+            self.samples.push(Sample { time: waiting.time, length: waiting.length, start: waiting.start });
         }
     }
 }
@@ -307,6 +351,11 @@ mod tests {
         }
     }
 
+    /// Both ends were watched until then, and nothing was lost.
+    fn closed_at(nanoseconds: u64) -> impl Fn(usize) -> Fate {
+        move |_| Fate { until: Timestamp(nanoseconds), dropped: 0 }
+    }
+
     fn watched() -> Pairs {
         let mut pairs = Pairs::new();
         pairs.add(CONTAINER, HOST, Timestamp(0));
@@ -322,7 +371,7 @@ mod tests {
         assert_eq!(pairs.see(&at(2, HOST, Direction::Outbound, &answer)), Sighting::First);
         assert_eq!(pairs.see(&at(2, CONTAINER, Direction::Inbound, &answer)), Sighting::Same);
         let same = Tally { same: 1, ..Tally::default() };
-        assert_eq!(pairs.finish(Timestamp(9_000_000_000)), [(CONTAINER, HOST, [same.clone(), same])]);
+        assert_eq!(pairs.finish(closed_at(9_000_000_000)), [(CONTAINER, HOST, [same.clone(), same])]);
     }
 
     #[test]
@@ -333,7 +382,7 @@ mod tests {
         let Sighting::Rewritten(changes) = sighting else { panic!("{sighting:?}") };
         let words: Vec<String> = changes.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["source address 10.0.0.1 → 10.0.0.7", "source port 999 → 4000"]);
-        let [(_, _, [out, _])] = pairs.finish(Timestamp(1)).try_into().unwrap();
+        let [(_, _, [out, _])] = pairs.finish(closed_at(1)).try_into().unwrap();
         assert_eq!(out.changes, [(Field::SourceAddress, 1), (Field::SourcePort, 1)]);
     }
 
@@ -343,9 +392,34 @@ mod tests {
         let (lost, late) = (udp(1, [10, 0, 0, 1], 999, b"lost"), udp(2, [10, 0, 0, 1], 999, b"late"));
         pairs.see(&at(1, CONTAINER, Direction::Outbound, &lost));
         pairs.see(&at(5000, CONTAINER, Direction::Outbound, &late));
-        let [(_, _, [out, _])] = pairs.finish(Timestamp(5_000_000_001)).try_into().unwrap();
+        let [(_, _, [out, _])] = pairs.finish(closed_at(5_000_000_001)).try_into().unwrap();
         assert_eq!((out.vanished, out.undecided), (1, 1));
-        assert_eq!(out.samples, [(Timestamp(1_000_000), lost)]);
+        let sample = Sample { time: Timestamp(1_000_000), length: lost.len() as u32, start: lost };
+        assert_eq!(out.samples, [sample]);
+    }
+
+    #[test]
+    fn what_a_full_ring_may_have_lost_is_not_called_vanished() {
+        let mut pairs = watched();
+        for number in 0..5 {
+            let frame = udp(number, [10, 0, 0, 1], 999, &[number as u8]);
+            pairs.see(&at(1, CONTAINER, Direction::Outbound, &frame));
+        }
+        pairs.see(&at(2, HOST, Direction::Inbound, &udp(9, [10, 0, 0, 1], 999, b"alone")));
+        // The host's end lost three, of which any of the five may be; the container's none.
+        let fate = |end| Fate { until: Timestamp(5_000_000_000), dropped: if end == HOST { 3 } else { 0 } };
+        let [(_, _, [out, _])] = pairs.finish(fate).try_into().unwrap();
+        assert_eq!((out.vanished, out.uncertain, out.from_nowhere), (2, 3, 1));
+    }
+
+    #[test]
+    fn a_pair_is_judged_until_the_first_of_its_own_ends_was_closed() {
+        let mut pairs = watched();
+        pairs.see(&at(5000, CONTAINER, Direction::Outbound, &udp(1, [10, 0, 0, 1], 999, b"late")));
+        let until = |end| Timestamp(if end == HOST { 5_000_000_001 } else { 90_000_000_000 });
+        let [(_, _, [out, _])] =
+            pairs.finish(|end| Fate { until: until(end), dropped: 0 }).try_into().unwrap();
+        assert_eq!((out.vanished, out.undecided), (0, 1));
     }
 
     #[test]
@@ -373,7 +447,7 @@ mod tests {
                     prop_assert_eq!(pairs.see(&at(time as u64 * 400 + 1, HOST, Direction::Inbound, &frame)), Sighting::Same);
                 }
             }
-            let [(_, _, [out, back])] = pairs.finish(Timestamp(u64::MAX / 2)).try_into().unwrap();
+            let [(_, _, [out, back])] = pairs.finish(closed_at(u64::MAX / 2)).try_into().unwrap();
             prop_assert_eq!((out.same, out.vanished), (arrived, sent.len() as u64 - arrived));
             prop_assert_eq!((out.undecided, back), (0, Tally::default()));
         }

@@ -152,6 +152,8 @@ pub struct Layers<'a> {
     depth: u8,
     link_header: usize,
     in_link_header: bool,
+    /// Of the IP packet that the walk is in there is more in others.
+    fragment: bool,
     whole: usize,
 }
 
@@ -172,6 +174,7 @@ impl<'a> Layers<'a> {
             depth: 0,
             link_header: 0,
             in_link_header: true,
+            fragment: false,
             whole: data.len(),
         }
     }
@@ -194,7 +197,7 @@ impl<'a> Iterator for Layers<'a> {
                 Next::EtherType(number) => ether::payload(number, rest),
                 Next::Ip { protocol, version } => match protocol {
                     6 => tcp::parse(rest),
-                    17 => udp::parse(rest),
+                    17 => udp::parse(rest, self.fragment),
                     1 => icmp::parse(rest),
                     2 => igmp::parse(rest),
                     47 => tunnel::gre(rest),
@@ -213,6 +216,12 @@ impl<'a> Iterator for Layers<'a> {
                 Next::Cut(header) => cut(header),
             };
             self.depth += 1;
+            match &layer {
+                Some(Layer::Ipv4(header)) => self.fragment = header.more_fragments,
+                Some(Layer::Ipv6(_)) => self.fragment = false,
+                Some(Layer::Fragment(header)) => self.fragment = header.more,
+                _ => {}
+            }
             self.next = if self.depth < DEPTH { next } else { Next::Done };
             if self.in_link_header {
                 // BSD's loopback header is none that is shown.

@@ -24,7 +24,7 @@ pub struct Udp<'a> {
 }
 
 #[inline]
-pub(crate) fn parse<'a>(bytes: &mut Bytes<'a>) -> Step<'a> {
+pub(crate) fn parse<'a>(bytes: &mut Bytes<'a>, fragment: bool) -> Step<'a> {
     let on_link = bytes.length();
     let Some(header) = bytes.array::<8>() else {
         return match bytes.array::<4>() {
@@ -43,7 +43,8 @@ pub(crate) fn parse<'a>(bytes: &mut Bytes<'a>) -> Step<'a> {
         source,
         destination,
         length: stated.saturating_sub(8),
-        bad_length: stated < 8 || stated > on_link,
+        // The rest of a fragment is elsewhere.
+        bad_length: stated < 8 || (stated > on_link && !fragment),
         payload: bytes.kept(),
     };
     let next = if stated < 8 { Next::Done } else { Next::UdpData(source, destination) };

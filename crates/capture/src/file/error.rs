@@ -95,7 +95,7 @@ pub enum WriteError {
         name: String,
     },
     /// No room is left: on the file system, in the user's quota, or under the limit of a file's size.
-    #[error("no room is left for {name}: {lost} packets could not be written")]
+    #[error("no room is left for {name}")]
     Full {
         /// The output's name.
         name: String,
@@ -106,7 +106,7 @@ pub enum WriteError {
         source: io::Error,
     },
     /// Writing failed otherwise.
-    #[error("cannot write to {name}: {lost} packets are not in it")]
+    #[error("cannot write to {name}")]
     Write {
         /// The output's name.
         name: String,

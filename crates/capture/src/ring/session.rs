@@ -163,6 +163,14 @@ impl Session {
             .map_err(|e| Error::os("watch a descriptor", e))
     }
 
+    /// As [`Session::watch`], but for the end of whoever is on the other side alone: what he has to say is not read.
+    pub fn watch_end(&self, fd: impl AsFd, number: u64) -> Result<()> {
+        let data = epoll::EventData::new_u64(number | WATCHED);
+        // What is not asked for is told all the same: EPOLLERR, EPOLLHUP (epoll_ctl(2)).
+        epoll::add(&self.epoll, fd, data, epoll::EventFlags::empty())
+            .map_err(|e| Error::os("watch a descriptor's end", e))
+    }
+
     /// Ends what [`Session::watch`] began.
     pub fn unwatch(&self, fd: impl AsFd) -> Result<()> {
         epoll::delete(&self.epoll, fd).map_err(|e| Error::os("stop watching a descriptor", e))

@@ -1,8 +1,12 @@
 //! The account of a capture: the counters while it runs, the table when it has ended.
 
+use std::sync::Arc;
+
+use snorkel_capture::dissect::{self, Base, Printer};
 use snorkel_capture::file::Written;
-use snorkel_capture::pair::Tally;
+use snorkel_capture::pair::{Sample, Tally};
 use snorkel_capture::ring::Ledger;
+use snorkel_capture::{Interface, Packet};
 
 use super::style::Style;
 use super::table::{Cell, table};
@@ -34,7 +38,7 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
             Cell::new(thousands(captured.matched())),
             Cell::new(thousands(ledger.dropped)),
             Cell::new(thousands(captured.taken())),
-            Cell::new(bytes(ledger.bytes)),
+            Cell::new(bytes(captured.taken_bytes())),
             Cell::new(remarks(captured, outcome.unwritten.of(*ring))),
         ]);
     }
@@ -49,8 +53,10 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
         out.push('\n');
     }
     for (container, host, tallies) in &outcome.pairs {
-        let name = |ring| outcome.captured.get(ring).map_or("?", |captured| &captured.spot.interface.name);
-        out.push_str(&pair(name(container), name(host), tallies));
+        let interface = |ring| outcome.captured.get(ring).map(|captured| &captured.spot.interface);
+        if let (Some(container), Some(host)) = (interface(container), interface(host)) {
+            out.push_str(&pair(container, host, tallies));
+        }
     }
     out
 }
@@ -60,6 +66,11 @@ fn remarks(captured: &Captured, unwritten: u64) -> String {
     let mut remarks = Vec::new();
     if *surplus > 0 {
         remarks.push(format!("{} after the last one that was wanted", thousands(*surplus)));
+    }
+    // With a filter the difference is the filter's.
+    let unseen = ledger.on_link.map_or(0, |on_link| on_link.packets.saturating_sub(ledger.received));
+    if captured.spot.interface.filter.is_none() && unseen > 0 {
+        remarks.push(format!("{} passed while it began or ended", thousands(unseen)));
     }
     if let Some(on_link) = ledger.on_link.filter(|on_link| on_link.dropped > 0) {
         remarks.push(format!("{} dropped by the link itself", thousands(on_link.dropped)));
@@ -87,19 +98,25 @@ fn remarks(captured: &Captured, unwritten: u64) -> String {
 }
 
 /// What became of the packets between two ends of a link.
-fn pair(container: &str, host: &str, [out, back]: &[Tally; 2]) -> String {
+fn pair(container: &Interface, host: &Interface, [out, back]: &[Tally; 2]) -> String {
     let mut text = String::new();
     for (from, to, tally) in [(container, host, out), (host, container, back)] {
         text.push_str(&format!(
             "{} → {}: {} the same, {} rewritten, {} vanished",
-            printable(from),
-            printable(to),
+            printable(&from.name),
+            printable(&to.name),
             thousands(tally.same),
             thousands(tally.rewritten),
             thousands(tally.vanished)
         ));
         if tally.from_nowhere > 0 {
             text.push_str(&format!(", {} seen at the second end only", thousands(tally.from_nowhere)));
+        }
+        if tally.uncertain > 0 {
+            text.push_str(&format!(
+                ", {} seen at one end only while the other end's ring was full",
+                thousands(tally.uncertain)
+            ));
         }
         if tally.undecided > 0 {
             text.push_str(&format!(", {} too late to say", thousands(tally.undecided)));
@@ -108,8 +125,28 @@ fn pair(container: &str, host: &str, [out, back]: &[Tally; 2]) -> String {
         for (field, count) in &tally.changes {
             text.push_str(&format!("  rewritten: {field} in {}\n", thousands(*count)));
         }
+        for sample in &tally.samples {
+            text.push_str(&format!("  vanished: {}", line(from, sample)));
+        }
     }
     text
+}
+
+/// A packet's line, of which only the first bytes were kept.
+fn line(interface: &Interface, sample: &Sample) -> String {
+    let style = dissect::Style { link: false, direction: false, ..dissect::Style::default() };
+    let mut printer = Printer::new(style, Arc::default());
+    printer.interface(interface);
+    let packet = Packet {
+        time: sample.time,
+        interface: 0,
+        direction: None,
+        original_length: sample.length,
+        data: &sample.start,
+    };
+    let mut line = Vec::new();
+    printer.line(&packet, Base::default(), &mut line);
+    String::from_utf8_lossy(&line).into_owned()
 }
 
 /// 1234567 as `1,234,567`.

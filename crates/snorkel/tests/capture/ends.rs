@@ -1,6 +1,9 @@
 //! Links, containers and readers that go away in mid-capture; the flight recorder; both ends of a link compared.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -135,6 +138,53 @@ fn the_recorder_writes_what_came_before_its_trigger() {
     let ran = capture.finish();
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(numbers(&file).into_iter().eq(0..20), "{ran:?}");
+}
+
+#[test]
+fn the_recorder_writes_what_it_holds_when_nothing_is_left_to_capture() {
+    let lab = lab(LabSpec::default());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("last.pcapng");
+    let client = target(&lab, "client");
+    let recorder = ["--ring", "10m", "--ring-size", "16MiB", "--trigger", "signal"];
+    let words = [&[client.as_str(), "-w", file.to_str().unwrap()], &recorder[..], &["--", NUMBERED]].concat();
+    let capture = Capture::start(&words);
+    send(&lab, "client", 9, 0..20, 32);
+    let pid = lab.node("client").unwrap().pid.unwrap();
+    // SAFETY: signals a process of this test's own lab, which holds it unreaped until it is told.
+    unsafe { libc::kill(pid.get(), libc::SIGKILL) };
+    let ran = capture.finish();
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(numbers(&file).into_iter().eq(0..20), "{ran:?}");
+}
+
+#[test]
+fn what_is_typed_at_the_terminal_does_not_end_it() {
+    let lab = lab(LabSpec::default());
+    let (mut terminal, stdout) = UnixStream::pair().unwrap();
+    let mut command = snorkel(["capture", &target(&lab, "client"), "-c", "3", "--", NUMBERED]);
+    command.stdout(OwnedFd::from(stdout));
+    let capture = Capture::into(command);
+    terminal.write_all(b"\n").unwrap();
+    send(&lab, "client", 9, 0..3, 32);
+    let lines: Vec<String> = BufReader::new(terminal).lines().map_while(Result::ok).take(3).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(capture.finish().status, 0);
+}
+
+#[test]
+fn broadcasts_are_those_of_the_links_own_network() {
+    let lab = lab(LabSpec::default());
+    let client = target(&lab, "client");
+    let capture = Capture::start(&[&client, "-c", "1", "--", "ip broadcast and udp"]);
+    send(&lab, "client", 9, 0..3, 32);
+    inside(&lab, "client", || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_broadcast(true).unwrap();
+        socket.send_to(b"everybody", "198.19.255.255:9").unwrap();
+    });
+    let ran = capture.finish();
+    assert!(ran.status == 0 && ran.stdout.contains("198.19.255.255:9"), "{ran:?}");
 }
 
 #[test]

@@ -280,6 +280,7 @@ fn what_is_mistaken_is_answered_in_a_word_or_two() {
         (&[&client, "--buffer", "100KB"], "--buffer"),
         (&[&client, "--rotate", "often", "-w", "x"], "--rotate often"),
         (&[&client, "-c", "0"], "0"),
+        (&[&client, "-c", "3", "--ring", "1m", "--trigger", "exit", "-w", "x"], "--ring"),
     ] {
         let ran = run([&["capture"], words].concat());
         assert!(ran.status == 1 || ran.status == 2, "{words:?}: {ran:?}");

@@ -17,6 +17,8 @@ pub(crate) struct Captured {
     pub(crate) until: Option<Timestamp>,
     /// Memory of its ring, in bytes.
     pub(crate) ring: usize,
+    /// The mask of its IPv4 network, if it has one.
+    pub(crate) netmask: Option<u32>,
     /// A filter that the kernel could not run.
     pub(crate) filter: Option<Filter>,
     /// Its account: the last one that was read.
@@ -25,6 +27,8 @@ pub(crate) struct Captured {
     pub(crate) turned_away: u64,
     /// Packets that came after the last one that was wanted.
     pub(crate) surplus: u64,
+    /// The bytes of those two.
+    pub(crate) left_out: u64,
 }
 
 impl Captured {
@@ -38,10 +42,16 @@ impl Captured {
         self.ledger.delivered.saturating_sub(self.turned_away + self.surplus)
     }
 
+    /// Their bytes on the link.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.ledger.bytes.saturating_sub(self.left_out)
+    }
+
     /// For a file that ends at this moment.
     pub(super) fn statistics(&self, end: Timestamp) -> Statistics {
         Statistics {
-            time: end,
+            // What is told is never older than what it tells of.
+            time: self.until.map_or(end, |until| until.max(end)),
             start: Some(self.since),
             end: Some(self.until.unwrap_or(end)),
             // What the filter turned away only the link has counted.

@@ -36,7 +36,7 @@ pub(super) struct Course {
     ending: bool,
     /// When it was first asked to end.
     asked: Option<Instant>,
-    /// When the first ring was closed, or all were told to close.
+    /// When all rings were told to close.
     end: Option<Timestamp>,
     /// What stopped the writing: the first of it.
     trouble: Option<Trouble>,
@@ -132,15 +132,13 @@ impl Course {
         }
         self.ending = true;
         self.until = None;
-        self.end_now();
+        self.end = Some(now());
         true
     }
 
-    /// Notes that something was closed; what is seen from now on may be seen in part only.
-    pub(super) fn end_now(&mut self) -> Timestamp {
-        let now = now();
-        self.end.get_or_insert(now);
-        now
+    /// Whether the end has begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Until when everything was captured.

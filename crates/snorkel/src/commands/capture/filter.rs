@@ -8,9 +8,12 @@ use snorkel_capture::filter::{Error, Filter, Mode, Options, SystemNames, WithHos
 use snorkel_topology::Snapshot;
 
 use super::spots::label;
-use super::trigger::Fits;
+use super::trigger::{Fits, Kind};
 use crate::failure::Failure;
 use crate::render::snapshot::is_running;
+
+/// A network's mask, where it only matters that there is one.
+const SOME_MASK: Option<u32> = Some(0xffff_ff00);
 
 /// Names that a filter can use.
 pub(crate) type Hosts = WithHosts<SystemNames>;
@@ -36,13 +39,23 @@ impl Filters {
     /// Reads what was typed, so that a mistake is found before anything is opened.
     pub(super) fn new(words: &[String], snaplen: u32, snapshot: &Snapshot) -> Result<Filters, Failure> {
         let filters = Filters { text: words.join(" "), snaplen, hosts: hosts(snapshot) };
-        filters.compile(LinkType::ETHERNET, None)?;
+        filters.compile(LinkType::ETHERNET, SOME_MASK)?;
         Ok(filters)
     }
 
     /// What was typed, if anything was.
     pub(super) fn text(&self) -> Option<&str> {
         Some(self.text.as_str()).filter(|text| !text.trim().is_empty())
+    }
+
+    /// A name in the text that means other addresses there than here.
+    pub(super) fn means_another(&self, other: &Filters) -> Option<&str> {
+        let words = || self.text.split(|c: char| c.is_whitespace() || "()!".contains(c));
+        let named = |name: &str| words().any(|word| word.trim_start_matches('\\') == name);
+        let changed = |(name, addresses): &(&String, &Vec<IpAddr>)| {
+            named(name) && other.hosts.hosts.get(*name).is_some_and(|now| now != *addresses)
+        };
+        self.hosts.hosts.iter().find(changed).map(|(name, _)| name.as_str())
     }
 
     /// Compiles it for a link of this type, whose IPv4 network has this mask.
@@ -80,25 +93,20 @@ pub(super) fn at_the_end_of<'a>(words: &'a [String], snapshot: &Snapshot) -> Opt
 /// A filter as the question whether a packet is the trigger.
 pub(super) fn trigger(text: &str, snapshot: &Snapshot) -> Result<Fits, Failure> {
     let hosts = hosts(snapshot);
-    let compile = move |text: &str, link_type| {
+    let compile = move |text: &str, Kind { link_type, netmask }| {
         Filter::compile(
             text,
-            &Options {
-                link_type,
-                snaplen: 0,
-                mode: Mode::File,
-                names: &hosts,
-                netmask: None,
-                swapped: false,
-            },
+            &Options { link_type, snaplen: 0, mode: Mode::File, names: &hosts, netmask, swapped: false },
         )
     };
-    let first = compile(text, LinkType::ETHERNET).map_err(|error| refused(text, &error))?;
-    let mut by_type = HashMap::from([(LinkType::ETHERNET, Some(first))]);
+    // A mistake is found before anything is opened.
+    let ordinary = Kind { link_type: LinkType::ETHERNET, netmask: SOME_MASK };
+    compile(text, ordinary).map_err(|error| refused(text, &error))?;
+    let mut by_kind = HashMap::new();
     let text = text.to_owned();
-    Ok(Box::new(move |packet, link_type| {
+    Ok(Box::new(move |packet, kind| {
         // A link of another kind for which the filter means nothing never triggers.
-        let filter = by_type.entry(link_type).or_insert_with(|| compile(&text, link_type).ok());
+        let filter = by_kind.entry(kind).or_insert_with(|| compile(&text, kind).ok());
         filter.as_ref().is_some_and(|filter| filter.matches(packet))
     }))
 }

@@ -169,6 +169,7 @@ fn follow(
     let mut each = None;
     let mut opened = 0;
     let mut told: HashSet<String> = HashSet::new();
+    let mut last = None;
     let mut again = AGAIN;
     loop {
         let mut snapshot = surveyor.take()?;
@@ -189,12 +190,33 @@ fn follow(
             }
         }
         send(channel, &Message::Snapshot(Box::new(snapshot.clone())), &[])?;
-        let filters = Filters::new(words, settings.snaplen, &snapshot)?;
+        let filters: &Filters = match (Filters::new(words, settings.snaplen, &snapshot), &mut last) {
+            (Ok(filters), None) => last.insert(filters),
+            (Ok(filters), Some(last)) => {
+                if let Some(name) = last.means_another(&filters) {
+                    let text = format!(
+                        "{name} has another address by now; links that were opened before are filtered by the old one"
+                    );
+                    send(channel, &Message::Warning(text), &[])?;
+                }
+                *last = filters;
+                last
+            }
+            // Whom the filter names may be away for a moment: the address that it had last counts on.
+            (Err(failure), Some(last)) => {
+                if told.insert(failure.to_string()) {
+                    let text = format!("{failure}; its last address counts on");
+                    send(channel, &Message::Warning(text), &[])?;
+                }
+                last
+            }
+            (Err(failure), None) => return Err(failure),
+        };
         let bytes = match each {
             Some(bytes) => bytes,
             None => *each.insert(share(total, (2 * spots.len()).max(EXPECTED))?),
         };
-        let mut opener = Opener::new(&query, &snapshot, &filters, settings.snaplen, bytes);
+        let mut opener = Opener::new(&query, &snapshot, filters, settings.snaplen, bytes);
         for spot in spots {
             if !known.insert((spot.netns, spot.index)) {
                 continue;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use snorkel_capture::file::Lost;
-use snorkel_capture::pair::{Pairs, Tally};
+use snorkel_capture::pair::{Fate, Pairs, Tally};
 use snorkel_capture::ring::{Ledger, LinkState, Ring, RingId, Session, Turn};
-use snorkel_capture::{LinkType, Packet, Timestamp};
+use snorkel_capture::{Packet, Timestamp};
 use snorkel_topology::Snapshot;
 
 use super::begin::{Begun, Member, World};
@@ -17,11 +17,11 @@ use super::captured::{Captured, now};
 use super::course::{Course, Due, Limits};
 use super::filter::Filters;
 use super::follow::{Follower, Message};
-use super::opening::filter_here;
+use super::opening::{filter_here, netmask};
 use super::signals::{Signals, drain};
 use super::sink::{Sink, Trouble};
 use super::spots::Spot;
-use super::trigger::Trigger;
+use super::trigger::{Kind, Trigger};
 use crate::commands::warn_all;
 use crate::failure::Failure;
 use crate::render::text::printable;
@@ -107,7 +107,7 @@ impl Live {
     /// Ends it when nobody reads stdout any more.
     pub(super) fn end_with_reader(&self) {
         // A reader that goes away is an error on the pipe; of a file nothing can be waited for.
-        let _ = self.session.watch(std::io::stdout().as_fd(), READER);
+        let _ = self.session.watch_end(std::io::stdout().as_fd(), READER);
     }
 
     /// Takes what was opened at first.
@@ -158,14 +158,16 @@ impl Live {
             pairs.add(*own, id, since.max(before.since));
         }
         let captured = Captured {
-            spot,
             since,
             until: None,
             ring: memory,
+            netmask: netmask(&self.world.snapshot, &spot),
             filter,
             ledger: Ledger::default(),
             turned_away: 0,
             surplus: 0,
+            left_out: 0,
+            spot,
         };
         self.captured.insert(id, captured);
         Ok(())
@@ -195,8 +197,18 @@ impl Live {
                 }
             }
             Some((Message::Ring { spot, handed }, descriptors)) => {
-                self.note(&format!("{} joins", spot.interface.name));
-                self.attach(Ring::adopt(descriptors, handed)?, *spot)?;
+                let name = spot.interface.name.clone();
+                let joined = Ring::adopt(descriptors, handed).map_err(Failure::from);
+                match joined.and_then(|ring| self.attach(ring, *spot)) {
+                    Ok(()) => self.note(&format!("{name} joins")),
+                    // The others go on.
+                    Err(failure) => {
+                        self.note(&format!("{name} is not captured: {failure}"));
+                        if let Some(follower) = &mut self.follower {
+                            follower.closed();
+                        }
+                    }
+                }
             }
             Some((Message::Member { target, home }, process)) => {
                 if let Some(process) = process.into_iter().next() {
@@ -222,21 +234,30 @@ impl Live {
         // Lines need no clock.
         let ticks = self.show || self.sink.written().is_some();
         let mut course = Course::begin(self.limits, ticks);
+        if let Err(failure) = self.turns(&mut course) {
+            // What was captured is kept, and accounted for.
+            course.fail(Trouble { failure, lost: Lost::default(), closed: false });
+        }
+        self.finish(course)
+    }
+
+    /// One thing after the other, until there is nothing more to come.
+    fn turns(&mut self, course: &mut Course) -> Result<(), Failure> {
         loop {
             match self.session.next(course.deadline())? {
-                Turn::Packets => self.packets(&mut course)?,
+                Turn::Packets => self.packets(course)?,
                 Turn::Woken(STOP) => {
                     drain(&self.signals.stop);
                     if course.is_asked_again() {
                         // What is still under way is not waited for.
-                        break;
+                        return Ok(());
                     }
                     course.stop();
                 }
                 Turn::Woken(USR1) => {
                     drain(&self.signals.usr1);
                     if self.trigger.as_mut().is_some_and(Trigger::by_signal) {
-                        self.release(&mut course);
+                        self.release(course);
                     }
                 }
                 Turn::Woken(READER) => {
@@ -246,22 +267,27 @@ impl Live {
                 Turn::Woken(FOLLOWER) => self.follow()?,
                 Turn::Woken(number) => {
                     if self.ended((number - MEMBERS) as usize)? {
-                        self.release(&mut course);
+                        self.release(course);
                     }
                 }
                 Turn::Link { ring, state } => self.tell_link(ring, state),
-                Turn::Closed { ring, ledger } => self.closed(ring, ledger, &mut course),
+                Turn::Closed { ring, ledger } => self.closed(ring, ledger),
                 Turn::Deadline => {}
-                Turn::Finished => break,
+                Turn::Finished => {
+                    if !course.is_ending() {
+                        // Nothing is left that could pull the trigger: what is held is all that there will be.
+                        self.release(course);
+                    }
+                    return Ok(());
+                }
             }
             // At every turn: where packets never pause there is no turn for the time alone.
-            self.keep_time(&mut course)?;
+            self.keep_time(course)?;
             if course.begins_to_end() {
                 self.session.expect_more(false);
                 self.session.stop_all()?;
             }
         }
-        self.finish(course)
     }
 
     /// Hands packets on, as many as are wanted.
@@ -274,6 +300,7 @@ impl Live {
         for packet in surplus {
             if let Some(captured) = self.captured.get_mut(&packet.interface) {
                 captured.surplus += 1;
+                captured.left_out += u64::from(packet.original_length);
             }
         }
         if course.has_failed() {
@@ -286,8 +313,11 @@ impl Live {
             });
         }
         let captured = &self.captured;
-        let link_type = |ring| Some(captured.get(&ring)?.spot.interface.link_type);
-        let result = take(self.sink.as_mut(), self.trigger.as_mut(), packets, link_type);
+        let kind = |ring| {
+            let captured: &Captured = captured.get(&ring)?;
+            Some(Kind { link_type: captured.spot.interface.link_type, netmask: captured.netmask })
+        };
+        let result = take(self.sink.as_mut(), self.trigger.as_mut(), packets, kind);
         self.taken += packets.len() as u64;
         match result {
             Ok(triggered) => {
@@ -312,11 +342,10 @@ impl Live {
         }
     }
 
-    fn closed(&mut self, ring: RingId, ledger: Ledger, course: &mut Course) {
-        let now = course.end_now();
+    fn closed(&mut self, ring: RingId, ledger: Ledger) {
         if let Some(captured) = self.captured.get_mut(&ring) {
             captured.ledger = ledger;
-            captured.until = Some(now);
+            captured.until = Some(now());
         }
         if let Some(follower) = &mut self.follower {
             follower.closed();
@@ -352,13 +381,13 @@ impl Live {
         }
         self.sink.finish().unwrap_or_else(|trouble| course.fail(trouble));
         let (unwritten, failure) = course.outcome();
-        Ok(Outcome {
-            captured: self.captured,
-            pairs: self.pairs.map(|pairs| pairs.finish(end)).unwrap_or_default(),
-            unwritten,
-            failure,
-            sink: self.sink,
-        })
+        let fate = |ring: RingId| {
+            let captured = self.captured.get(&ring);
+            let until = captured.and_then(|captured| captured.until).map_or(end, |until| until.min(end));
+            Fate { until, dropped: captured.map_or(0, |captured| captured.ledger.dropped) }
+        };
+        let pairs = self.pairs.map(|pairs| pairs.finish(fate)).unwrap_or_default();
+        Ok(Outcome { captured: self.captured, pairs, unwritten, failure, sink: self.sink })
     }
 
     /// A process ended. Says whether that is the trigger.
@@ -437,9 +466,9 @@ fn take(
     sink: &mut dyn Sink,
     trigger: Option<&mut Trigger>,
     packets: &[Packet<'_>],
-    link_type: impl Fn(RingId) -> Option<LinkType>,
+    kind: impl Fn(RingId) -> Option<Kind>,
 ) -> Result<bool, Trouble> {
-    let Some(at) = trigger.and_then(|trigger| trigger.by_packet(packets, link_type)) else {
+    let Some(at) = trigger.and_then(|trigger| trigger.by_packet(packets, kind)) else {
         sink.take(packets)?;
         return Ok(false);
     };
@@ -457,7 +486,10 @@ fn wanted<'a>(packets: &[Packet<'a>], captured: &mut BTreeMap<RingId, Captured>)
     let mut fits = |packet: &Packet<'a>| {
         let Some(captured) = captured.get_mut(&packet.interface) else { return true };
         let fits = captured.filter.as_ref().is_none_or(|filter| filter.matches(packet));
-        captured.turned_away += u64::from(!fits);
+        if !fits {
+            captured.turned_away += 1;
+            captured.left_out += u64::from(packet.original_length);
+        }
         fits
     };
     Some(packets.iter().copied().filter(|packet| fits(packet)).collect())

@@ -83,7 +83,7 @@ pub(crate) struct Capture {
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// End after so many packets
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, long, value_name = "N", conflicts_with = "ring", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -112,7 +112,8 @@ pub(crate) struct Capture {
     /// Memory for --ring
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     ring_size: u64,
-    /// What triggers: a filter, `signal` (SIGUSR1), or `exit` (the target ends)
+    /// What triggers: a filter, `signal` (SIGUSR1), or `exit` (the target ends). When nothing is left to capture it is
+    /// written as well
     #[arg(long, value_name = "FILTER|signal|exit", requires = "ring")]
     trigger: Option<String>,
     /// How long to go on after the trigger
@@ -187,12 +188,16 @@ impl Capture {
         warn_all(&outcome.sink.remarks());
         // With stderr gone there is nobody to tell.
         let _ = std::io::stderr().write_all(render::summary(&outcome).as_bytes());
-        if let Some(failure) = outcome.failure {
-            return Err(failure);
+        let ledgers = outcome.captured.values().map(|captured| captured.ledger);
+        let lost =
+            outcome.unwritten.total() + ledgers.map(|ledger| ledger.dropped + ledger.unreadable).sum::<u64>();
+        let lost = self.fail_on_loss && lost > 0;
+        match outcome.failure {
+            Some(failure) if lost => Err(failure.code(LOST)),
+            Some(failure) => Err(failure),
+            None if lost => Ok(ExitCode::from(LOST)),
+            None => Ok(ExitCode::SUCCESS),
         }
-        let dropped: u64 = outcome.captured.values().map(|captured| captured.ledger.dropped).sum();
-        let lost = self.fail_on_loss && dropped + outcome.unwritten.total() > 0;
-        Ok(if lost { ExitCode::from(LOST) } else { ExitCode::SUCCESS })
     }
 
     /// What can be said before anything is looked at.

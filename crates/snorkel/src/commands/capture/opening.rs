@@ -98,7 +98,7 @@ pub(super) fn filter_here(
 }
 
 /// The mask of a link's IPv4 network, if it has one.
-fn netmask(snapshot: &Snapshot, spot: &Spot) -> Option<u32> {
+pub(super) fn netmask(snapshot: &Snapshot, spot: &Spot) -> Option<u32> {
     let link = snapshot.namespace(spot.netns)?.link(spot.index)?;
     let address = link.addresses.iter().find(|address| matches!(address.address, IpAddr::V4(_)))?;
     Some(u32::MAX.checked_shl(32 - u32::from(address.prefix)).unwrap_or(0))

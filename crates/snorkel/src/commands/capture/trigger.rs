@@ -2,8 +2,16 @@
 
 use snorkel_capture::{LinkType, Packet};
 
-/// Whether a packet, of a link of this type, is the one.
-pub(super) type Fits = Box<dyn FnMut(&Packet<'_>, LinkType) -> bool>;
+/// Whether a packet, of a link of this kind, is the one.
+pub(super) type Fits = Box<dyn FnMut(&Packet<'_>, Kind) -> bool>;
+
+/// What a filter has to know of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    pub(super) link_type: LinkType,
+    /// The mask of its IPv4 network, if it has one.
+    pub(super) netmask: Option<u32>,
+}
 
 /// When it is time.
 pub(super) struct Trigger {
@@ -30,15 +38,15 @@ impl Trigger {
     pub(super) fn by_packet(
         &mut self,
         packets: &[Packet<'_>],
-        link_type: impl Fn(usize) -> Option<LinkType>,
+        kind: impl Fn(usize) -> Option<Kind>,
     ) -> Option<usize> {
         let On::Packet(fits) = &mut self.on else { return None };
         if self.pulled {
             return None;
         }
-        let at = packets.iter().position(|packet| {
-            link_type(packet.interface).is_some_and(|link_type| fits(packet, link_type))
-        })?;
+        let at = packets
+            .iter()
+            .position(|packet| kind(packet.interface).is_some_and(|kind| fits(packet, kind)))?;
         self.pulled = true;
         Some(at)
     }
