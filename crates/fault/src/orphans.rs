@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use snorkel_bpf::gate;
 use snorkel_netns::{Netns, NetnsId, chain, mounts};
 use snorkel_rtnl::Socket;
 
@@ -34,7 +35,7 @@ pub fn mend(journal: &Journal) -> Result<Mended> {
         };
         match released {
             Ok(released) => mended.ended.push((entry.fault.clone(), link, released)),
-            Err(error) => mended.warnings.push(format!("{link} is not up again: {}", chain(&error))),
+            Err(error) => mended.warnings.push(format!("{link} is not as it was: {}", chain(&error))),
         }
     }
     Ok(mended)
@@ -53,6 +54,12 @@ fn end(locked: &crate::journal::Locked, entry: &Entry) -> Result<Released> {
     // Another fault that has ended meanwhile may have handed over what the link lost.
     let entry = locked.again(entry).unwrap_or_else(|| entry.clone());
     match find(entry.netns) {
+        Some(netns) if entry.filters => {
+            // A gate whose process has died this very moment counts on so long, and is none that could be swept.
+            std::thread::sleep(gate::AHEAD);
+            let swept = gate::sweep(&netns, entry.index)?;
+            locked.remove(&entry).map(|()| Released::Swept(swept))
+        }
         Some(netns) => release(locked, &entry, &mut Socket::open_in(&netns)?),
         // With the namespace the link is gone.
         None => locked.remove(&entry).map(|()| Released::Gone),

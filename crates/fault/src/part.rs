@@ -1,6 +1,7 @@
 //! A gate at one link, with its wires: put in force, looked at, taken off.
 
 use snorkel_bpf::gate::{AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
+use snorkel_bpf::probe::{self, Answer};
 use snorkel_netns::Netns;
 use snorkel_rtnl::Socket;
 
@@ -10,6 +11,9 @@ use crate::plan::{Effect, Place, Wire as WirePlan};
 use crate::rule::{Direction, Rule, Verdict};
 use crate::wire::{Duty, Wire};
 use crate::{Error, Result};
+
+/// The environment's word for gates as filters, as on kernels before 6.6.
+const OLD_WAY: &str = "SNORKEL_FAULT_CLSACT";
 
 /// A gate that this process holds. Dropped, or with the process, it is gone.
 #[derive(Debug)]
@@ -175,9 +179,15 @@ impl Standing {
         });
         let ends: Vec<WireEnds<'_>> = ends.collect();
         let mut gate = Gate::load(rules, &ends)?;
-        gate.attach(&AttachPoint { netns, link: place.index, inside: place.inside })?;
+        gate.attach_by(&AttachPoint { netns, link: place.index, inside: place.inside }, method())?;
         Ok(Standing { gate, wires })
     }
+}
+
+/// How gates are attached here: as the kernel allows, or the old way if a test asks for it.
+pub(crate) fn method() -> Method {
+    let old = std::env::var_os(OLD_WAY).is_some() || matches!(probe::tcx(), Answer::No(_));
+    if old { Method::Clsact } else { Method::Tcx }
 }
 
 fn opposite(direction: Direction) -> Direction {

@@ -23,7 +23,7 @@ const F_INGRESS: u32 = 1;
 const TRIES: usize = 64;
 
 /// How long a gate without links lets its rules count after the last push.
-const AHEAD: Duration = Duration::from_millis(700);
+pub const AHEAD: Duration = Duration::from_millis(700);
 
 /// By which of the kernel's two ways programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
-pub use attach::{Method, sweep};
+pub use attach::{AHEAD, Method, sweep};
 pub use counts::{Delay, RuleCount, WireCounts};
 pub use layout::HISTOGRAM;
 pub use rule::{BadNetwork, Direction, Network, Ports, Protocol, Rule, Verdict, WireNumber};

@@ -116,3 +116,21 @@ fn a_guardian_that_is_killed_alone_is_missed_and_the_cable_comes_back_all_the_sa
     wait_until("the network works again", || site.pings());
     site.assert_unchanged();
 }
+
+#[test]
+fn filters_that_no_descriptor_holds_are_inert_without_their_process_and_swept_by_the_next_command() {
+    const OLD_WAY: (&str, &str) = ("SNORKEL_FAULT_CLSACT", "1");
+    let site = Site::new();
+    let held = Held::spawn(&["cut", &site.client, "--how", "drop"], &[OLD_WAY]);
+    wait_until("nothing gets through", || !site.pings());
+    held.kill();
+    wait_until("the network works again", || site.pings());
+    good(["lab", "ls"]);
+    site.assert_unchanged();
+    // Ended well it leaves nothing to be swept.
+    let held = Held::spawn(&["impair", &site.client, "--delay", "150ms"], &[OLD_WAY]);
+    wait_until("packets are late", || !site.is_well());
+    held.interrupt();
+    site.assert_unchanged();
+    assert!(site.is_well());
+}
