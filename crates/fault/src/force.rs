@@ -7,7 +7,7 @@ use crate::carrier::{Carrier, Released};
 use crate::control::{Healed, LinkStatus};
 use crate::guardian::Guardian;
 use crate::journal::{About, Entry, Journal};
-use crate::part::{Judged, method};
+use crate::part::{Judged, attach_point, method};
 use crate::plan::{Action, Flap, Plan, Point, Step};
 use crate::{Error, FaultId, Result};
 
@@ -87,7 +87,7 @@ impl Force {
                     Some(private) => private,
                     none => none.insert(Netns::private()?),
                 };
-                let entry = write_down(number, &step.point, means)?;
+                let entry = write_down(number, &step.point, &netns, means)?;
                 match Judged::begin(place, netns, private, rules, wires) {
                     Ok(judged) => Ok(Part::Judged(Box::new(judged), entry)),
                     Err(error) => {
@@ -165,7 +165,7 @@ impl Force {
                 self.parts.push((point, part));
             } else {
                 // Nothing is left to be taken back but the entry in the journal.
-                let _ = part.heal(means);
+                let _ = part.heal(means, &mut Remains::default());
                 gone.push(point);
             }
         }
@@ -220,23 +220,34 @@ impl Force {
             .collect()
     }
 
-    /// Takes everything back. All is tried.
-    pub fn heal(mut self, means: &Means<'_>) -> Healed {
+    /// Takes everything back. All is tried. When this returns packets flow as before; what the kernel needs longer to take
+    /// away, and changes nothing any more, goes with the second value.
+    pub fn heal(mut self, means: &Means<'_>) -> (Healed, Remains) {
         let mut healed = Healed { id: means.id.clone(), did: Vec::new(), troubles: Vec::new() };
+        let mut remains = Remains { judged: Vec::new(), private: self.private.take() };
         for (point, part) in std::mem::take(&mut self.parts).into_iter().rev() {
-            match part.heal(means) {
+            match part.heal(means, &mut remains) {
                 Ok(did) => healed.did.push(format!("{point}: {did}")),
                 Err(error) => healed.troubles.push(format!("{point}: {}", chain(&error))),
             }
         }
         healed.did.reverse();
-        healed
+        (healed, remains)
     }
+}
+
+/// What is left of a fault that has ended: programs that let everything pass, and wires that nothing enters. To take a
+/// program off takes the kernel a grace period of RCU, some 15 ms. It goes with the value, and with the process.
+#[derive(Debug, Default)]
+pub struct Remains {
+    judged: Vec<Judged>,
+    #[expect(dead_code, reason = "its end is what matters")]
+    private: Option<Netns>,
 }
 
 impl Part {
     /// Takes it back; what was done, in words.
-    fn heal(self, means: &Means<'_>) -> Result<String> {
+    fn heal(self, means: &Means<'_>, remains: &mut Remains) -> Result<String> {
         match self {
             Part::Carrier(carrier) => {
                 let name = carrier.link_name();
@@ -246,7 +257,12 @@ impl Part {
                 Ok(released(&name, carrier.heal(guardian)?))
             }
             Part::Judged(judged, entry) => {
-                drop(judged);
+                let disarmed = judged.disarm();
+                match (&entry, disarmed) {
+                    (None, Ok(())) => remains.judged.push(*judged),
+                    // Filters are taken off at once, and must be before they are forgotten.
+                    _ => drop(judged),
+                }
                 strike_out(entry.as_deref(), means)?;
                 Ok("packets pass again".to_owned())
             }
@@ -269,8 +285,8 @@ fn about(number: usize, point: &Point, means: &Means<'_>) -> About {
 }
 
 /// Writes down that filters will stand at a link, if the kernel does not take them away with the process.
-fn write_down(number: usize, point: &Point, means: &Means<'_>) -> Result<Option<Box<Entry>>> {
-    if method() != Method::Clsact {
+fn write_down(number: usize, point: &Point, netns: &Netns, means: &Means<'_>) -> Result<Option<Box<Entry>>> {
+    if method(&attach_point(&point.place, netns))? != Method::Clsact {
         return Ok(None);
     }
     let entry = Entry::of_filters(about(number, point, means))?;

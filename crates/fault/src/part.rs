@@ -1,7 +1,6 @@
 //! A gate at one link, with its wires: put in force, looked at, taken off.
 
 use snorkel_bpf::gate::{AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
-use snorkel_bpf::probe::{self, Answer};
 use snorkel_netns::Netns;
 use snorkel_rtnl::Socket;
 
@@ -9,6 +8,7 @@ use crate::carrier::link;
 use crate::control::{Measured, RuleStatus, WireStatus};
 use crate::plan::{Effect, Place, Wire as WirePlan};
 use crate::rule::{Direction, Rule, Verdict};
+use crate::stage::reached;
 use crate::wire::{Duty, Wire};
 use crate::{Error, Result};
 
@@ -92,6 +92,16 @@ impl Judged {
         }
     }
 
+    /// Lets all packets pass from now on. What is attached goes with the value.
+    pub(crate) fn disarm(&self) -> Result<()> {
+        reached("before-disarm");
+        if let Some(standing) = &self.standing {
+            standing.gate.disarm()?;
+        }
+        reached("disarmed");
+        Ok(())
+    }
+
     /// Whether the link is still there.
     pub(crate) fn is_there(&mut self) -> bool {
         // What cannot be asked is not gone.
@@ -158,6 +168,7 @@ impl Standing {
         rules: &[Rule],
         plans: &[WirePlan],
     ) -> Result<Standing> {
+        reached("before-wires");
         let mut wires = Vec::new();
         for plan in plans {
             let duty = match &plan.effect {
@@ -178,16 +189,23 @@ impl Standing {
             kernel_queue: wire.kernel_queue(),
         });
         let ends: Vec<WireEnds<'_>> = ends.collect();
+        reached("before-gate");
         let mut gate = Gate::load(rules, &ends)?;
-        gate.attach_by(&AttachPoint { netns, link: place.index, inside: place.inside }, method())?;
+        let at = attach_point(place, netns);
+        gate.attach_by(&at, method(&at)?)?;
+        reached("attached");
         Ok(Standing { gate, wires })
     }
 }
 
-/// How gates are attached here: as the kernel allows, or the old way if a test asks for it.
-pub(crate) fn method() -> Method {
-    let old = std::env::var_os(OLD_WAY).is_some() || matches!(probe::tcx(), Answer::No(_));
-    if old { Method::Clsact } else { Method::Tcx }
+/// Where the gate of a place stands.
+pub(crate) fn attach_point<'a>(place: &Place, netns: &'a Netns) -> AttachPoint<'a> {
+    AttachPoint { netns, link: place.index, inside: place.inside }
+}
+
+/// How gates are attached there: as the kernel allows, or the old way if a test asks for it.
+pub(crate) fn method(at: &AttachPoint<'_>) -> Result<Method> {
+    if std::env::var_os(OLD_WAY).is_some() { Ok(Method::Clsact) } else { Ok(at.method()?) }
 }
 
 fn opposite(direction: Direction) -> Direction {

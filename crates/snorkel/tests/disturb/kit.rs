@@ -45,7 +45,7 @@ impl Site {
     }
 
     /// Links, addresses, routes, queueing disciplines and filters of the switch and of the client.
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         let script = "ip -o link; ip -o addr; ip route; ip -6 route; tc qdisc; \
                       for link in $(ls /sys/class/net); do tc filter show dev $link ingress; \
                       tc filter show dev $link egress; done; ip netns";
