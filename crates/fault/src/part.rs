@@ -1,5 +1,7 @@
 //! A gate at one link, with its wires: put in force, looked at, taken off.
 
+use std::thread::ScopedJoinHandle;
+
 use snorkel_bpf::gate::{AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
 use snorkel_netns::Netns;
 use snorkel_rtnl::Socket;
@@ -169,14 +171,7 @@ impl Standing {
         plans: &[WirePlan],
     ) -> Result<Standing> {
         reached("before-wires");
-        let mut wires = Vec::new();
-        for plan in plans {
-            let duty = match &plan.effect {
-                Effect::Impair(impairment) => Duty::Impair(impairment.as_ref().clone()),
-                Effect::Reject => Duty::Reject,
-            };
-            wires.push(Wire::make(netns, private, &duty)?);
-        }
+        let wires = make_wires(netns, private, plans)?;
         let ends = wires.iter().zip(plans).map(|(wire, plan)| WireEnds {
             public: wire.public(),
             private: wire.private(),
@@ -196,6 +191,28 @@ impl Standing {
         reached("attached");
         Ok(Standing { gate, wires })
     }
+}
+
+/// Makes the wires side by side: to open the sockets of one takes the kernel a grace period of RCU, which they share.
+fn make_wires(netns: &Netns, private: &Netns, plans: &[WirePlan]) -> Result<Vec<Wire>> {
+    let make = |plan: &WirePlan| {
+        let duty = match &plan.effect {
+            Effect::Impair(impairment) => Duty::Impair(impairment.as_ref().clone()),
+            Effect::Reject => Duty::Reject,
+        };
+        Wire::make(netns, private, &duty)
+    };
+    if let [plan] = plans {
+        return Ok(vec![make(plan)?]);
+    }
+    std::thread::scope(|scope| {
+        let making: Vec<_> = plans.iter().map(|plan| scope.spawn(|| make(plan))).collect();
+        // All have ended before one that failed is told of, and none is left half made.
+        let made: Vec<_> = making.into_iter().map(ScopedJoinHandle::join).collect();
+        made.into_iter()
+            .map(|made| Ok(made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
+            .collect()
+    })
 }
 
 /// Where the gate of a place stands.

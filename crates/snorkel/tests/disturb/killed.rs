@@ -81,6 +81,33 @@ fn every_kind_ends_with_its_killed_process() {
 }
 
 #[test]
+fn gates_and_wires_go_with_their_process_at_any_stage() {
+    let site = Site::new();
+    let journal = OwnJournal::new();
+    for words in [
+        &["cut", &site.client, "--how", "drop", "--for", "1ms"][..],
+        &["block", &site.client, "--to", &site.web, "--how", "reject", "--for", "1ms"],
+        &["impair", &site.client, "--delay", "150ms", "--direction", "both", "--for", "1ms"],
+    ] {
+        for (stage, in_force) in [
+            ("before-wires", false),
+            ("before-gate", false),
+            ("attached", true),
+            ("before-disarm", true),
+            ("disarmed", false),
+        ] {
+            let held = journal.spawn(words, &[(STOP_AT, stage)]);
+            held.wait_stopped();
+            assert_eq!(site.is_well(), !in_force, "{words:?} at {stage}");
+            held.kill();
+            wait_until("the network works again", || site.is_well());
+            site.assert_unchanged();
+        }
+    }
+    assert_eq!(journal.entries(), 0);
+}
+
+#[test]
 fn a_cable_is_put_back_when_its_holder_is_killed_at_any_stage() {
     let site = Site::new();
     let journal = OwnJournal::new();
