@@ -139,31 +139,41 @@ impl Clsact {
     }
 }
 
+/// What was found of snorkel's filters at a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many were dead, and are removed.
+    pub removed: usize,
+    /// How many count on.
+    pub alive: usize,
+}
+
 /// Removes the filters of this module's kind from a link whose program is `dead`, and the qdisc if it was made for them
-/// and is empty. Gives how many filters went.
+/// and is empty.
 pub(crate) fn sweep(
     netns: &Netns,
     link: IfIndex,
     dead: impl Fn(BorrowedFd<'_>) -> Result<bool>,
-) -> Result<usize> {
+) -> Result<Swept> {
     let mut socket = Socket::open_in(netns)?;
-    let (mut removed, mut own_qdisc) = (0, false);
+    let (mut swept, mut own_qdisc) = (Swept::default(), false);
     for filter in filters(&mut socket, link)? {
         let (Some(with_qdisc), Some(program)) = (is_ours(&filter), filter.program) else {
             continue;
         };
         let found = sys::program_by_id(program)
             .map_err(|e| Error::os(format!("look at program {program}, a filter of link {link}"), e))?;
-        if let Some(found) = found
-            && dead(found.as_fd())?
-        {
+        let Some(found) = found else { continue };
+        if dead(found.as_fd())? {
             socket.remove_bpf_filter(link, filter.id)?;
-            removed += 1;
+            swept.removed += 1;
             own_qdisc |= with_qdisc;
+        } else {
+            swept.alive += 1;
         }
     }
     remove_qdisc_if_empty(&mut socket, link, own_qdisc)?;
-    Ok(removed)
+    Ok(swept)
 }
 
 impl Drop for Clsact {

@@ -66,6 +66,12 @@ pub enum Error {
         /// What was found instead.
         why: String,
     },
+    /// What was to let everything pass does not.
+    #[error("a gate that was disarmed is still in force: {what}")]
+    StillInForce {
+        /// What it did.
+        what: String,
+    },
     /// The kernel has no place where the programs could be attached.
     #[error(
         "cannot {what}: this kernel has neither tcx (since 6.6) nor clsact with cls_bpf (CONFIG_NET_CLS_BPF)"

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use snorkel_netns::Netns;
 
 use crate::btf::{Btf, BtfError, Kind, VMLINUX};
-use crate::sys::{self, Target};
+use crate::sys::{self, Numbered, Target};
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,8 +132,22 @@ pub fn unprivileged() -> Answer {
 
 /// The ids of all bpf links of the machine; needs CAP_SYS_ADMIN.
 pub fn links() -> io::Result<Vec<u32>> {
+    ids(Numbered::Link)
+}
+
+/// The ids of all bpf programs of the machine; needs CAP_SYS_ADMIN.
+pub fn programs() -> io::Result<Vec<u32>> {
+    ids(Numbered::Program)
+}
+
+/// The ids of all bpf maps of the machine; needs CAP_SYS_ADMIN.
+pub fn maps() -> io::Result<Vec<u32>> {
+    ids(Numbered::Map)
+}
+
+fn ids(kind: Numbered) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
-    while let Some(id) = sys::next_link(found.last().copied().unwrap_or(0))? {
+    while let Some(id) = sys::next_id(kind, found.last().copied().unwrap_or(0))? {
         found.push(id);
     }
     Ok(found)

@@ -13,6 +13,8 @@ use aya_obj::generated::bpf_insn;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
+const BPF_MAP_GET_NEXT_ID: libc::c_int = 12;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
@@ -426,10 +428,26 @@ pub(crate) fn raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::Result
     bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr).map(owned)
 }
 
-/// The id of the first link of the whole machine after `id`.
-pub(crate) fn next_link(id: u32) -> io::Result<Option<u32>> {
+/// What the kernel numbers over the whole machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Numbered {
+    /// Programs.
+    Program,
+    /// Maps.
+    Map,
+    /// Links.
+    Link,
+}
+
+/// The id of the first of its kind after `id`.
+pub(crate) fn next_id(kind: Numbered, id: u32) -> io::Result<Option<u32>> {
+    let command = match kind {
+        Numbered::Program => BPF_PROG_GET_NEXT_ID,
+        Numbered::Map => BPF_MAP_GET_NEXT_ID,
+        Numbered::Link => BPF_LINK_GET_NEXT_ID,
+    };
     let mut attr = NextIdAttr { start_id: id, ..NextIdAttr::default() };
-    match bpf(BPF_LINK_GET_NEXT_ID, &mut attr) {
+    match bpf(command, &mut attr) {
         Ok(_) => Ok(Some(attr.next_id)),
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(e) => Err(e),

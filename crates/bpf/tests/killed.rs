@@ -42,8 +42,8 @@ fn the_holder() {
     let netns = Netns::open(Path::new(words.next().unwrap())).unwrap();
     let link = IfIndex::new(words.next().unwrap().parse().unwrap()).unwrap();
     let method = if words.next().unwrap() == "tcx" { Method::Tcx } else { Method::Clsact };
-    let cut = Rule { protocol: Some(Protocol::Udp), ..rule(Direction::Out, Verdict::Drop) };
-    let mut gate = Gate::load(&[cut], &[]).unwrap();
+    let cut = Direction::ALL.map(|to| Rule { protocol: Some(Protocol::Udp), ..rule(to, Verdict::Drop) });
+    let mut gate = Gate::load(&cut, &[]).unwrap();
     gate.attach_by(&AttachPoint { netns: &netns, link, inside: false }, method).unwrap();
     gate.verify().unwrap();
     println!("ready");
@@ -84,15 +84,18 @@ fn filters_let_everything_pass_and_are_swept_away_when_nobody_holds_them() {
     held.attach_by(&world.at(), Method::Clsact).unwrap();
     holder.kill().unwrap();
     holder.wait().unwrap();
-    let swept = eventually(
+    let mut removed = 0;
+    eventually(
         || {
             held.push_deadline().unwrap();
             std::thread::sleep(std::time::Duration::from_millis(1));
-            gate::sweep(&world.host, world.port).unwrap()
+            let swept = gate::sweep(&world.host, world.port).unwrap();
+            removed += swept.removed;
+            swept.alive
         },
-        |swept| *swept > 0,
+        |alive| *alive == 2,
     );
-    assert_eq!(swept, 2);
+    assert_eq!(removed, 2);
     held.verify().unwrap();
     drop(held);
     assert_eq!(look(), before);

@@ -36,6 +36,8 @@ pub enum Released {
     HeldDown,
     /// It is gone, or another is in its place.
     Gone,
+    /// So many filters that a killed process had left were removed from it.
+    Swept(usize),
 }
 
 impl Carrier {

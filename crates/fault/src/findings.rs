@@ -52,8 +52,7 @@ pub fn find(
         }
         for link in namespace.links.iter().filter(|link| !link.loopback) {
             for end in both_ends(snapshot, namespace, link, &targets) {
-                let by_fault =
-                    journalled.iter().any(|entry| entry.netns == end.netns && entry.index == end.index);
+                let by_fault = journalled.iter().any(|entry| entry.is_of(end.netns, end.index));
                 if !end.up && !by_fault {
                     found.push(end.is("it is down"));
                 }

@@ -1,12 +1,13 @@
 //! A plan in force: carried out, looked at, and taken back.
 
+use snorkel_bpf::gate::Method;
 use snorkel_netns::{Netns, NetnsId, chain};
 
 use crate::carrier::{Carrier, Released};
 use crate::control::{Healed, LinkStatus};
 use crate::guardian::Guardian;
-use crate::journal::{About, Journal};
-use crate::part::Judged;
+use crate::journal::{About, Entry, Journal};
+use crate::part::{Judged, attach_point, method};
 use crate::plan::{Action, Flap, Plan, Point, Step};
 use crate::{Error, FaultId, Result};
 
@@ -40,7 +41,8 @@ pub struct Force {
 #[derive(Debug)]
 enum Part {
     Carrier(Box<Carrier>),
-    Judged(Box<Judged>),
+    /// With what is written down of it, where it leaves filters behind if it is killed.
+    Judged(Box<Judged>, Option<Box<Entry>>),
 }
 
 impl Force {
@@ -67,23 +69,14 @@ impl Force {
     }
 
     fn take(&mut self, number: usize, step: &Step, means: &Means<'_>) -> Result<Part> {
-        let Point { place, targets, link, .. } = &step.point;
+        let place = &step.point.place;
         match &step.action {
             Action::Carrier { flap } => {
                 self.flap = *flap;
                 let guardian = means.guardian.ok_or_else(|| {
                     Error::Plan("a link is set down only under a guardian's eyes".to_owned())
                 })?;
-                let about = About {
-                    fault: means.id.clone(),
-                    number,
-                    guardian: None,
-                    netns: place.netns,
-                    index: place.index,
-                    link: place.name.clone(),
-                    mac: place.mac.clone(),
-                    target: format!("{}/{link}", targets.join("+")),
-                };
+                let about = about(number, &step.point, means);
                 let netns = (means.open)(place.netns)?;
                 Ok(Part::Carrier(Box::new(Carrier::cut(means.journal, guardian, about, netns)?)))
             }
@@ -94,7 +87,15 @@ impl Force {
                     Some(private) => private,
                     none => none.insert(Netns::private()?),
                 };
-                Ok(Part::Judged(Box::new(Judged::begin(place, netns, private, rules, wires)?)))
+                let entry = write_down(number, &step.point, &netns, means)?;
+                match Judged::begin(place, netns, private, rules, wires) {
+                    Ok(judged) => Ok(Part::Judged(Box::new(judged), entry)),
+                    Err(error) => {
+                        // What went wrong first is what is told.
+                        let _ = strike_out(entry.as_deref(), means);
+                        Err(error)
+                    }
+                }
             }
         }
     }
@@ -104,7 +105,7 @@ impl Force {
         for (_, part) in &mut self.parts {
             match part {
                 Part::Carrier(carrier) => carrier.verify()?,
-                Part::Judged(judged) => judged.verify()?,
+                Part::Judged(judged, _) => judged.verify()?,
             }
         }
         Ok(())
@@ -112,14 +113,14 @@ impl Force {
 
     /// Whether [`Force::push_deadlines`] has to be called every 200 ms: on kernels whose links hold no gate (before 6.6).
     pub fn needs_pushing(&self) -> bool {
-        self.parts.iter().any(|(_, part)| matches!(part, Part::Judged(judged) if judged.needs_pushing()))
+        self.parts.iter().any(|(_, part)| matches!(part, Part::Judged(judged, _) if judged.needs_pushing()))
     }
 
     /// Has gates that no link holds count on for a while. All are tried; the first error is told.
     pub fn push_deadlines(&self) -> Result<()> {
         let mut first = Ok(());
         for (_, part) in &self.parts {
-            if let Part::Judged(judged) = part {
+            if let Part::Judged(judged, _) = part {
                 first = first.and(judged.push_deadline());
             }
         }
@@ -143,8 +144,8 @@ impl Force {
         for (_, part) in &mut self.parts {
             let done = match (part, &self.private) {
                 (Part::Carrier(carrier), _) => carrier.want(on),
-                (Part::Judged(judged), Some(private)) => judged.turn(on, private),
-                (Part::Judged(_), None) => Ok(()),
+                (Part::Judged(judged, _), Some(private)) => judged.turn(on, private),
+                (Part::Judged(..), None) => Ok(()),
             };
             first = first.and(done);
         }
@@ -158,13 +159,13 @@ impl Force {
         for (point, mut part) in parts {
             let there = match &mut part {
                 Part::Carrier(carrier) => carrier.is_there(),
-                Part::Judged(judged) => judged.is_there(),
+                Part::Judged(judged, _) => judged.is_there(),
             };
             if there {
                 self.parts.push((point, part));
             } else {
                 // Nothing is left to be taken back but the entry in the journal.
-                let _ = part.heal(means);
+                let _ = part.heal(means, &mut Remains::default());
                 gone.push(point);
             }
         }
@@ -192,11 +193,11 @@ impl Force {
             .map(|(point, part)| {
                 let (how, verified) = match part {
                     Part::Carrier(carrier) => ("carrier", carrier.verify()),
-                    Part::Judged(judged) => ("packets", judged.verify()),
+                    Part::Judged(judged, _) => ("packets", judged.verify()),
                 };
                 let counted = match part {
                     Part::Carrier(_) => Ok((Vec::new(), Vec::new())),
-                    Part::Judged(judged) => judged.statuses(),
+                    Part::Judged(judged, _) => judged.statuses(),
                 };
                 let trouble = verified.err().or(counted.as_ref().err().map(|e| Error::NotInForce(chain(e))));
                 let (rules, wires) = counted.unwrap_or_default();
@@ -219,23 +220,34 @@ impl Force {
             .collect()
     }
 
-    /// Takes everything back. All is tried.
-    pub fn heal(mut self, means: &Means<'_>) -> Healed {
+    /// Takes everything back. All is tried. When this returns packets flow as before; what the kernel needs longer to take
+    /// away, and changes nothing any more, goes with the second value.
+    pub fn heal(mut self, means: &Means<'_>) -> (Healed, Remains) {
         let mut healed = Healed { id: means.id.clone(), did: Vec::new(), troubles: Vec::new() };
+        let mut remains = Remains { judged: Vec::new(), private: self.private.take() };
         for (point, part) in std::mem::take(&mut self.parts).into_iter().rev() {
-            match part.heal(means) {
+            match part.heal(means, &mut remains) {
                 Ok(did) => healed.did.push(format!("{point}: {did}")),
                 Err(error) => healed.troubles.push(format!("{point}: {}", chain(&error))),
             }
         }
         healed.did.reverse();
-        healed
+        (healed, remains)
     }
+}
+
+/// What is left of a fault that has ended: programs that let everything pass, and wires that nothing enters. To take a
+/// program off takes the kernel a grace period of RCU, some 15 ms. It goes with the value, and with the process.
+#[derive(Debug, Default)]
+pub struct Remains {
+    judged: Vec<Judged>,
+    #[expect(dead_code, reason = "its end is what matters")]
+    private: Option<Netns>,
 }
 
 impl Part {
     /// Takes it back; what was done, in words.
-    fn heal(self, means: &Means<'_>) -> Result<String> {
+    fn heal(self, means: &Means<'_>, remains: &mut Remains) -> Result<String> {
         match self {
             Part::Carrier(carrier) => {
                 let name = carrier.link_name();
@@ -244,11 +256,50 @@ impl Part {
                     .ok_or_else(|| Error::Plan("a link is brought up under a guardian's eyes".to_owned()))?;
                 Ok(released(&name, carrier.heal(guardian)?))
             }
-            Part::Judged(judged) => {
-                drop(judged);
+            Part::Judged(judged, entry) => {
+                let disarmed = judged.disarm();
+                match (&entry, disarmed) {
+                    (None, Ok(())) => remains.judged.push(*judged),
+                    // Filters are taken off at once, and must be before they are forgotten.
+                    _ => drop(judged),
+                }
+                strike_out(entry.as_deref(), means)?;
                 Ok("packets pass again".to_owned())
             }
         }
+    }
+}
+
+fn about(number: usize, point: &Point, means: &Means<'_>) -> About {
+    let place = &point.place;
+    About {
+        fault: means.id.clone(),
+        number,
+        guardian: None,
+        netns: place.netns,
+        index: place.index,
+        link: place.name.clone(),
+        mac: place.mac.clone(),
+        target: point.to_string(),
+    }
+}
+
+/// Writes down that filters will stand at a link, if the kernel does not take them away with the process.
+fn write_down(number: usize, point: &Point, netns: &Netns, means: &Means<'_>) -> Result<Option<Box<Entry>>> {
+    if method(&attach_point(&point.place, netns))? != Method::Clsact {
+        return Ok(None);
+    }
+    let entry = Entry::of_filters(about(number, point, means))?;
+    means.journal.make()?.write(&entry)?;
+    Ok(Some(Box::new(entry)))
+}
+
+/// Removes what was written down.
+fn strike_out(entry: Option<&Entry>, means: &Means<'_>) -> Result<()> {
+    let Some(entry) = entry else { return Ok(()) };
+    match means.journal.lock()? {
+        Some(locked) => locked.remove(entry),
+        None => Ok(()),
     }
 }
 
@@ -260,5 +311,6 @@ pub fn released(link: &str, released: Released) -> String {
         Released::LeftDown => format!("{link} was down before, and is left down"),
         Released::HeldDown => format!("{link} stays down: another fault wants it so"),
         Released::Gone => format!("{link} is gone"),
+        Released::Swept(filters) => format!("{link} is rid of {filters} dead filters"),
     }
 }

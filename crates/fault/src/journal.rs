@@ -1,9 +1,9 @@
 //! The journal of links that were set down: written before the change, so that whoever comes later can take it back.
 //!
-//! A link that is down is the one disturbance that the kernel does not take back by itself. For each such link there is
-//! one file, written aside, flushed and renamed into its place (rename(2) is atomic). The directory is root's alone and
-//! is there only as long as a file is. It is also the lock under which links are set down and up (flock(2)): a fault that
-//! ends sees all others on the same link.
+//! A link that is down is the one disturbance that the kernel does not take back by itself; and on kernels without tcx
+//! filters stay behind, though they let everything pass. For each such link there is one file, written aside, flushed and
+//! renamed into its place (rename(2) is atomic). The directory is root's alone and is there only as long as a file is. It
+//! is also the lock under which links are set down and up (flock(2)): a fault that ends sees all others on the same link.
 //!
 //! What lies there is believed only if nobody but its owner could have written it: links are not followed, nor are files
 //! of others read. An entry leads to a link, and that link is touched only if it is the very one (`carrier.rs`).
@@ -107,6 +107,9 @@ pub struct Entry {
     pub wants_down: bool,
     /// What it lost by being set down.
     pub kept: Vec<Kept>,
+    /// Filters stand at the link that no descriptor holds (kernels before 6.6), instead of it being set down.
+    #[serde(default)]
+    pub filters: bool,
 }
 
 /// What an entry says of its link and its fault; the rest is filled in.
@@ -141,12 +144,18 @@ impl Entry {
             was_up,
             wants_down: true,
             kept,
+            filters: false,
         })
     }
 
-    /// Whether it is about the same link.
-    pub(crate) fn is_of(&self, netns: NetnsId, index: IfIndex) -> bool {
-        self.netns == netns && self.index == index
+    /// An entry of the calling process, of a link at which filters are to stand.
+    pub(crate) fn of_filters(about: About) -> Result<Entry> {
+        Ok(Entry { wants_down: false, filters: true, ..Entry::new(about, false, Vec::new())? })
+    }
+
+    /// Whether it is about this link's being set down.
+    pub fn is_of(&self, netns: NetnsId, index: IfIndex) -> bool {
+        !self.filters && self.netns == netns && self.index == index
     }
 
     /// What became of those who were to end it.

@@ -1,14 +1,20 @@
-//! Links that are down for a fault whose processes are all dead: found in the journal, and brought up.
+//! What faults left whose processes are all dead: links that are down, filters on kernels without tcx. It is found in the
+//! journal, and taken back.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use snorkel_bpf::gate;
 use snorkel_netns::{Netns, NetnsId, chain, mounts};
-use snorkel_rtnl::Socket;
+use snorkel_rtnl::{IfIndex, Socket};
 
 use crate::carrier::{Released, release};
 use crate::journal::{Entry, Journal, Standing};
 use crate::stage::reached;
 use crate::{FaultId, Result};
+
+/// How long between two looks at filters that may be dead soon.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What was done about the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +40,7 @@ pub fn mend(journal: &Journal) -> Result<Mended> {
         };
         match released {
             Ok(released) => mended.ended.push((entry.fault.clone(), link, released)),
-            Err(error) => mended.warnings.push(format!("{link} is not up again: {}", chain(&error))),
+            Err(error) => mended.warnings.push(format!("{link} is not as it was: {}", chain(&error))),
         }
     }
     Ok(mended)
@@ -53,9 +59,28 @@ fn end(locked: &crate::journal::Locked, entry: &Entry) -> Result<Released> {
     // Another fault that has ended meanwhile may have handed over what the link lost.
     let entry = locked.again(entry).unwrap_or_else(|| entry.clone());
     match find(entry.netns) {
+        Some(netns) if entry.filters => {
+            let swept = sweep(&netns, entry.index)?;
+            locked.remove(&entry).map(|()| Released::Swept(swept))
+        }
         Some(netns) => release(locked, &entry, &mut Socket::open_in(&netns)?),
         // With the namespace the link is gone.
         None => locked.remove(&entry).map(|()| Released::Gone),
+    }
+}
+
+/// Removes dead filters from a link; how many.
+fn sweep(netns: &Netns, link: IfIndex) -> Result<usize> {
+    // A gate whose process has died this very moment counts on so long; whatever does so longer is somebody's.
+    let end = Instant::now() + gate::AHEAD;
+    let mut removed = 0;
+    loop {
+        let swept = gate::sweep(netns, link)?;
+        removed += swept.removed;
+        if swept.alive == 0 || Instant::now() > end {
+            return Ok(removed);
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

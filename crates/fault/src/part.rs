@@ -1,5 +1,7 @@
 //! A gate at one link, with its wires: put in force, looked at, taken off.
 
+use std::thread::ScopedJoinHandle;
+
 use snorkel_bpf::gate::{AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
 use snorkel_netns::Netns;
 use snorkel_rtnl::Socket;
@@ -8,8 +10,12 @@ use crate::carrier::link;
 use crate::control::{Measured, RuleStatus, WireStatus};
 use crate::plan::{Effect, Place, Wire as WirePlan};
 use crate::rule::{Direction, Rule, Verdict};
+use crate::stage::reached;
 use crate::wire::{Duty, Wire};
 use crate::{Error, Result};
+
+/// The environment's word for gates as filters, as on kernels before 6.6.
+const OLD_WAY: &str = "SNORKEL_FAULT_CLSACT";
 
 /// A gate that this process holds. Dropped, or with the process, it is gone.
 #[derive(Debug)]
@@ -88,6 +94,16 @@ impl Judged {
         }
     }
 
+    /// Lets all packets pass from now on. What is attached goes with the value.
+    pub(crate) fn disarm(&self) -> Result<()> {
+        reached("before-disarm");
+        if let Some(standing) = &self.standing {
+            standing.gate.disarm()?;
+        }
+        reached("disarmed");
+        Ok(())
+    }
+
     /// Whether the link is still there.
     pub(crate) fn is_there(&mut self) -> bool {
         // What cannot be asked is not gone.
@@ -154,14 +170,8 @@ impl Standing {
         rules: &[Rule],
         plans: &[WirePlan],
     ) -> Result<Standing> {
-        let mut wires = Vec::new();
-        for plan in plans {
-            let duty = match &plan.effect {
-                Effect::Impair(impairment) => Duty::Impair(impairment.as_ref().clone()),
-                Effect::Reject => Duty::Reject,
-            };
-            wires.push(Wire::make(netns, private, &duty)?);
-        }
+        reached("before-wires");
+        let wires = make_wires(netns, private, plans)?;
         let ends = wires.iter().zip(plans).map(|(wire, plan)| WireEnds {
             public: wire.public(),
             private: wire.private(),
@@ -174,10 +184,45 @@ impl Standing {
             kernel_queue: wire.kernel_queue(),
         });
         let ends: Vec<WireEnds<'_>> = ends.collect();
+        reached("before-gate");
         let mut gate = Gate::load(rules, &ends)?;
-        gate.attach(&AttachPoint { netns, link: place.index, inside: place.inside })?;
+        let at = attach_point(place, netns);
+        gate.attach_by(&at, method(&at)?)?;
+        reached("attached");
         Ok(Standing { gate, wires })
     }
+}
+
+/// Makes the wires side by side: to open the sockets of one takes the kernel a grace period of RCU, which they share.
+fn make_wires(netns: &Netns, private: &Netns, plans: &[WirePlan]) -> Result<Vec<Wire>> {
+    let make = |plan: &WirePlan| {
+        let duty = match &plan.effect {
+            Effect::Impair(impairment) => Duty::Impair(impairment.as_ref().clone()),
+            Effect::Reject => Duty::Reject,
+        };
+        Wire::make(netns, private, &duty)
+    };
+    if let [plan] = plans {
+        return Ok(vec![make(plan)?]);
+    }
+    std::thread::scope(|scope| {
+        let making: Vec<_> = plans.iter().map(|plan| scope.spawn(|| make(plan))).collect();
+        // All have ended before one that failed is told of, and none is left half made.
+        let made: Vec<_> = making.into_iter().map(ScopedJoinHandle::join).collect();
+        made.into_iter()
+            .map(|made| Ok(made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
+            .collect()
+    })
+}
+
+/// Where the gate of a place stands.
+pub(crate) fn attach_point<'a>(place: &Place, netns: &'a Netns) -> AttachPoint<'a> {
+    AttachPoint { netns, link: place.index, inside: place.inside }
+}
+
+/// How gates are attached there: as the kernel allows, or the old way if a test asks for it.
+pub(crate) fn method(at: &AttachPoint<'_>) -> Result<Method> {
+    if std::env::var_os(OLD_WAY).is_some() { Ok(Method::Clsact) } else { Ok(at.method()?) }
 }
 
 fn opposite(direction: Direction) -> Direction {

@@ -4,10 +4,14 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 mod common;
+#[path = "disturb/docker.rs"]
+mod docker;
 #[path = "disturb/killed.rs"]
 mod killed;
 #[path = "disturb/kit.rs"]
 mod kit;
+#[path = "disturb/terminal.rs"]
+mod terminal;
 
 use common::{good, run, wait_until};
 use kit::{DB, Held, Site, WEB};
@@ -133,6 +137,119 @@ fn two_faults_on_one_target_end_in_any_order() {
         wait_until("the network works again", || site.pings());
         site.assert_unchanged();
     }
+}
+
+#[test]
+fn wires_on_one_target_add_up_and_end_in_any_order() {
+    let site = Site::new();
+    for first_first in [true, false] {
+        let first = Held::start(&["impair", &site.client, "--delay", "60ms"]);
+        let second = Held::start(&["impair", &site.client, "--delay", "200ms", "--with", &site.web]);
+        assert!(site.round_trip() >= 260.0);
+        if first_first {
+            first.interrupt();
+            assert!(site.round_trip() >= 200.0, "the second is in force");
+            second.interrupt();
+        } else {
+            second.interrupt();
+            let took = site.round_trip();
+            assert!((60.0..200.0).contains(&took), "the first is in force, and it alone: {took}");
+            first.interrupt();
+        }
+        assert!(site.is_well());
+        site.assert_unchanged();
+    }
+}
+
+#[test]
+fn some_tens_of_faults_one_after_another_leave_nothing() {
+    let site = Site::new();
+    for round in 0..30 {
+        let words: &[&str] = match round % 3 {
+            0 => &["cut", &site.client, "--how", "drop"],
+            1 => &["impair", &site.client, "--delay", "5ms", "--direction", "both"],
+            _ => &["cut", &site.client],
+        };
+        let ran = run([words, &["--", "true"]].concat());
+        assert_eq!(ran.status, 0, "{ran:?}");
+    }
+    wait_until("the network works again", || site.pings());
+    site.assert_unchanged();
+}
+
+#[test]
+fn the_same_impairment_again_is_refused_whatever_chance_has_drawn() {
+    let site = Site::new();
+    let words = ["impair", &site.client, "--loss", "1%"];
+    let held = Held::start(&words);
+    let ran = run(words.into_iter().chain(["--for", "5s"]));
+    assert_ne!(ran.status, 0, "{ran:?}");
+    assert!(ran.stderr.contains(held.id()), "{ran:?}");
+    let other = run(["impair", &site.client, "--loss", "2%", "--", "true"]);
+    assert_eq!(other.status, 0, "another loss is another fault: {other:?}");
+    held.interrupt();
+}
+
+#[test]
+fn programs_of_others_at_the_link_stay_and_see_what_passes() {
+    let site = Site::new();
+    // Its own traffic control: a filter that matches everything, and counts.
+    let switch = |script: &str| good(["exec", &site.switch, "--", "sh", "-c", script]);
+    let link = site.far_end();
+    switch(&format!(
+        "tc qdisc add dev {link} clsact && tc filter add dev {link} ingress prio 7 protocol ip u32 match u32 0 0"
+    ));
+    let filters = || switch(&format!("tc qdisc show dev {link}; tc filter show dev {link} ingress"));
+    let before = filters();
+    assert!(before.contains("u32"), "{before}");
+    for variables in [&[][..], &[("SNORKEL_FAULT_CLSACT", "1")]] {
+        for words in [&["impair", "--delay", "150ms"][..], &["cut", "--how", "drop"]] {
+            let words: Vec<&str> = words.iter().copied().chain([site.client.as_str()]).collect();
+            let held = Held::spawn(&words, variables).in_force();
+            assert!(!site.is_well(), "{words:?}");
+            held.interrupt();
+            assert!(site.is_well());
+            assert_eq!(filters(), before, "{words:?} {variables:?}");
+        }
+    }
+}
+
+#[test]
+fn where_packets_have_no_ethernet_header_only_what_needs_none_is_done() {
+    let site = Site::new();
+    good(["exec", &site.client, "--", "ip", "tuntap", "add", "dev", "tun7", "mode", "tun"]);
+    for words in [
+        &["impair", "--delay", "1ms"][..],
+        &["cut", "--how", "reject", "--all"],
+        &["block", "--with", "192.0.2.1"],
+    ] {
+        let ran = run(words.iter().copied().chain([site.client.as_str()]));
+        assert_ne!(ran.status, 0, "{ran:?}");
+        assert!(ran.stderr.contains("tun7") && ran.stderr.contains("--link"), "{ran:?}");
+    }
+    for words in [&["impair", "-i", "eth0", "--delay", "1ms"][..], &["cut", "-i", "tun7", "--how", "drop"]] {
+        let ran = run(words.iter().copied().chain([site.client.as_str(), "--", "true"]));
+        assert_eq!(ran.status, 0, "{words:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_command_that_a_signal_ends_is_told_as_such_and_signals_are_passed_on_to_it() {
+    let site = Site::new();
+    let delay = ["impair", &site.client, "--delay", "150ms", "--"];
+    let own = run([&delay[..], &["sh", "-c", "kill -TERM $$"]].concat());
+    assert_eq!(own.status, 128 + libc::SIGTERM, "{own:?}");
+    let script = "trap 'exit 5' TERM; trap '' INT; echo ready >&2; while :; do sleep 0.1; done";
+    let mut held = Held::spawn(&[&delay[..], &["sh", "-c", script]].concat(), &[]).in_force();
+    held.wait_for("ready");
+    kit::signal(held.pid(), libc::SIGINT);
+    assert!(!site.is_well(), "what the command does not mind does not end the fault");
+    kit::signal(held.pid(), libc::SIGTERM);
+    let (status, said) = held.end();
+    assert_eq!(status.code(), Some(5), "{said}");
+    assert!(said.contains("is healed"), "{said}");
+    assert!(site.is_well());
+    site.assert_unchanged();
 }
 
 #[test]

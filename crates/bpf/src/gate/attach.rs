@@ -11,8 +11,9 @@ use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
 use super::layout::{ALIVE, DEAD, RawState};
-use super::{AttachPoint, Direction, Gate};
-use crate::clsact::{self, Clsact};
+use super::sample::Sample;
+use super::{AttachPoint, Direction, Gate, NEXT};
+use crate::clsact::{self, Clsact, Swept};
 use crate::link::{Hook, Link, Side};
 use crate::sys;
 use crate::{Error, Result};
@@ -23,7 +24,7 @@ const F_INGRESS: u32 = 1;
 const TRIES: usize = 64;
 
 /// How long a gate without links lets its rules count after the last push.
-const AHEAD: Duration = Duration::from_millis(700);
+pub const AHEAD: Duration = Duration::from_millis(700);
 
 /// By which of the kernel's two ways programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub enum Method {
 /// What holds a gate at its place. The gate's own programs are dropped before those of the wires.
 pub(super) struct Attached {
     method: Method,
-    gate: Vec<Placed>,
+    gate: Placed,
     wires: Vec<Placed>,
 }
 
@@ -66,7 +67,8 @@ impl Placed {
 impl Attached {
     /// Checks that every program is where it was put.
     pub(super) fn verify(&self) -> Result<()> {
-        self.gate.iter().chain(&self.wires).try_for_each(Placed::verify)
+        self.gate.verify()?;
+        self.wires.iter().try_for_each(Placed::verify)
     }
 }
 
@@ -83,6 +85,13 @@ impl AttachPoint<'_> {
     fn hook(&self, direction: Direction) -> Hook {
         Hook { link: self.link, side: self.side(direction) }
     }
+
+    /// By which way a gate is attached here: by links, if the kernel has them.
+    pub fn method(&self) -> Result<Method> {
+        let hook = self.hook(Direction::Out);
+        let tcx = self.netns.run(|| hook.chain())??.is_some();
+        Ok(if tcx { Method::Tcx } else { Method::Clsact })
+    }
 }
 
 impl Gate {
@@ -91,9 +100,7 @@ impl Gate {
     /// It is put before the programs that are there already. A gate can be attached once. Needs CAP_NET_ADMIN in the
     /// namespace's user namespace.
     pub fn attach(&mut self, at: &AttachPoint<'_>) -> Result<()> {
-        let hook = at.hook(Direction::Out);
-        let tcx = at.netns.run(|| hook.chain())??.is_some();
-        self.attach_by(at, if tcx { Method::Tcx } else { Method::Clsact })
+        self.attach_by(at, at.method()?)
     }
 
     /// As [`Gate::attach`], by this way alone.
@@ -114,10 +121,9 @@ impl Gate {
             // Now, so that what a process leaves that is killed at the next step has a deadline, too.
             self.set_deadline()?;
         }
-        let mut attached = Attached { method, gate: Vec::new(), wires: Vec::new() };
-        self.attach_wires(at, &mut attached)?;
-        self.attach_gate(at, &mut attached)?;
-        self.attached = Some(attached);
+        let wires = self.attach_wires(at, method)?;
+        let gate = self.attach_gate(at, method)?;
+        self.attached = Some(Attached { method, gate, wires });
         self.push_deadline()
             .and_then(|()| self.set_state(|state| state.armed = 1))
             .inspect_err(|_| self.attached = None)
@@ -145,41 +151,42 @@ impl Gate {
         self.set_state(|state| state.deadline = deadline)
     }
 
-    fn attach_wires(&self, at: &AttachPoint<'_>, attached: &mut Attached) -> Result<()> {
+    /// Puts the wires' programs to their ends; as filters where the kernel has them. Those go with the ends, which are this
+    /// process's own, and unlike tcx's links they do not make the kernel wait for a grace period of RCU, some 15 ms each.
+    fn attach_wires(&self, at: &AttachPoint<'_>, method: Method) -> Result<Vec<Placed>> {
         if self.wires.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (turn, back) = (self.object.program("turn")?, self.object.program("back")?);
         let ends = self.wires.iter().flat_map(|wire| {
             [("turn", turn, &wire.private_netns, wire.private), ("back", back, at.netns, wire.public)]
         });
-        for (name, program, netns, end) in ends {
-            attached.wires.push(match attached.method {
-                Method::Tcx => {
-                    let link = netns.run(|| sole(name, program, end))??;
-                    Placed::Links(netns.try_clone()?, vec![link])
-                }
-                Method::Clsact => {
-                    let mut filters = Clsact::at(netns, end)?;
-                    filters.add_first(name, program, Side::Ingress, |_| Ok(()))?;
-                    Placed::Filters(filters)
-                }
-            });
-        }
-        Ok(())
+        let place = |(name, program, netns, end): (_, BorrowedFd<'_>, &Netns, IfIndex)| match filter(
+            name, program, netns, end,
+        ) {
+            Err(Error::NoHook { .. }) if method == Method::Tcx => {
+                let link = netns.run(|| sole(name, program, end))??;
+                Ok(Placed::Links(netns.try_clone()?, vec![link]))
+            }
+            placed => placed,
+        };
+        ends.map(place).collect()
     }
 
-    fn attach_gate(&self, at: &AttachPoint<'_>, attached: &mut Attached) -> Result<()> {
-        let programs = [
-            (Direction::Out, self.object.program(program(Direction::Out))?),
-            (Direction::In, self.object.program(program(Direction::In))?),
-        ];
-        attached.gate.push(match attached.method {
+    fn attach_gate(&self, at: &AttachPoint<'_>, method: Method) -> Result<Placed> {
+        let directions = Direction::ALL.into_iter().filter(|direction| self.has_to_see(*direction));
+        let programs = directions
+            .map(|direction| Ok((direction, self.object.program(program(direction))?)))
+            .collect::<Result<Vec<_>>>()?;
+        match method {
             Method::Tcx => {
-                let both =
-                    || programs.map(|(direction, gate)| self.link(at.hook(direction), direction, gate));
-                let links = at.netns.run(both)?.into_iter().collect::<Result<Vec<Link>>>()?;
-                Placed::Links(at.netns.try_clone()?, links)
+                let all = || {
+                    let link = |(direction, gate): &(Direction, BorrowedFd<'_>)| {
+                        self.link(at.hook(*direction), *direction, *gate)
+                    };
+                    programs.iter().map(link).collect::<Result<Vec<Link>>>()
+                };
+                Ok(Placed::Links(at.netns.try_clone()?, at.netns.run(all)??))
             }
             Method::Clsact => {
                 let mut filters = Clsact::at(at.netns, at.link)?;
@@ -188,10 +195,29 @@ impl Gate {
                         self.set_rank(direction, rank)
                     })?;
                 }
-                Placed::Filters(filters)
+                Ok(Placed::Filters(filters))
             }
-        });
-        Ok(())
+        }
+    }
+
+    /// Whether there is something to do for packets of a direction: decide on them, or take the mark from those that a wire
+    /// puts back there. A gate that has no rule at all sees everything.
+    fn has_to_see(&self, direction: Direction) -> bool {
+        self.rules.is_empty()
+            || self.rules.iter().any(|rule| rule.direction == direction)
+            || self.wires.iter().any(|wire| wire.direction == direction)
+    }
+
+    /// Lets everything pass from now on, and makes sure of it. The programs stay where they are until the value goes, which
+    /// takes the kernel some milliseconds for each.
+    pub fn disarm(&self) -> Result<()> {
+        self.set_state(|state| state.armed = 0)?;
+        self.rules.iter().map(Sample::of).try_for_each(|sample| {
+            match self.run(sample.direction, &sample.frame())?.returned {
+                NEXT => Ok(()),
+                other => Err(Error::StillInForce { what: format!("{sample:?} is decided on as {other}") }),
+            }
+        })
     }
 
     /// Puts one direction's program at the head of its chain, and tells it its rank there: the chain's revision. To be
@@ -227,10 +253,10 @@ impl Drop for Gate {
 }
 
 /// Removes from a link what gates left there whose process was killed: filters that let everything pass since their
-/// deadline ([`Method::Clsact`]), and the clsact qdisc if it was made for them and is empty. Gives how many filters went.
+/// deadline ([`Method::Clsact`]), and the clsact qdisc if it was made for them and is empty.
 ///
 /// Gates that are held, and filters of others, stay. With links nothing is ever left. Needs CAP_SYS_ADMIN.
-pub fn sweep(netns: &Netns, link: IfIndex) -> Result<usize> {
+pub fn sweep(netns: &Netns, link: IfIndex) -> Result<Swept> {
     clsact::sweep(netns, link, |program| {
         // Any frame will do: what is asked stands in the mark.
         let run = sys::run(program, &[0; 64], ALIVE).map_err(|e| Error::os("ask a gate who holds it", e))?;
@@ -246,7 +272,14 @@ pub(super) fn program(direction: Direction) -> &'static str {
     }
 }
 
-/// Puts a wire's program at an end of the wire, in the calling thread's namespace.
+/// Puts a wire's program at an end of the wire, as a filter.
+fn filter(name: &'static str, program: BorrowedFd<'_>, netns: &Netns, end: IfIndex) -> Result<Placed> {
+    let mut filters = Clsact::at(netns, end)?;
+    filters.add_first(name, program, Side::Ingress, |_| Ok(()))?;
+    Ok(Placed::Filters(filters))
+}
+
+/// Puts a wire's program at an end of the wire by a link, in the calling thread's namespace.
 fn sole(name: &'static str, program: BorrowedFd<'_>, end: IfIndex) -> Result<Link> {
     let hook = Hook { link: end, side: Side::Ingress };
     let what = || format!("attach {name} to {hook}");

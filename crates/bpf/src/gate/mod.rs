@@ -33,7 +33,8 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
-pub use attach::{Method, sweep};
+pub use crate::clsact::Swept;
+pub use attach::{AHEAD, Method, sweep};
 pub use counts::{Delay, RuleCount, WireCounts};
 pub use layout::HISTOGRAM;
 pub use rule::{BadNetwork, Direction, Network, Ports, Protocol, Rule, Verdict, WireNumber};
@@ -82,6 +83,7 @@ struct Wire {
     public: IfIndex,
     private: IfIndex,
     private_netns: Netns,
+    direction: Direction,
 }
 
 /// A loaded gate, and what holds it at its place.
@@ -123,7 +125,7 @@ impl Gate {
         }
         let keep = |ends: &WireEnds<'_>| {
             let private_netns = ends.private_netns.try_clone()?;
-            Ok(Wire { public: ends.public, private: ends.private, private_netns })
+            Ok(Wire { public: ends.public, private: ends.private, private_netns, direction: ends.direction })
         };
         let wires = wires.iter().map(keep).collect::<Result<Vec<Wire>>>()?;
         let state =

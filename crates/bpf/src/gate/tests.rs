@@ -36,6 +36,69 @@ fn sample(direction: Direction, peer: &str, protocol: Protocol) -> Sample {
 
 const IP: usize = 14;
 
+/// A program of somebody else's that says this of every packet.
+fn strangers(says: i32) -> std::os::fd::OwnedFd {
+    const SCHED_CLS: u32 = 3;
+    sys::load(SCHED_CLS, 0, 0, says).unwrap()
+}
+
+/// Whether a datagram comes through the loopback of the calling thread's namespace.
+fn arrives() -> bool {
+    let to = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    to.set_nonblocking(true).unwrap();
+    to.send_to(b"one", to.local_addr().unwrap()).unwrap();
+    // On a loopback it is there, or lost, when the call that sent it comes back.
+    to.recv(&mut [0; 8]).is_ok()
+}
+
+#[test]
+fn programs_of_others_in_the_same_chain_stay_and_decide_on_what_passes() {
+    use std::os::fd::AsFd;
+
+    use crate::link::{Hook, Side};
+    use crate::sys::Target;
+    const INGRESS: u32 = 46;
+    const DROP: i32 = 2;
+    let netns = Netns::private().expect("this test makes a namespace: run it as root");
+    let link = IfIndex::new(1).unwrap();
+    let mut socket = snorkel_rtnl::Socket::open_in(&netns).unwrap();
+    socket.set_up(link).unwrap();
+    let at = AttachPoint { netns: &netns, link, inside: false };
+    let has_tcx = at.method().unwrap() == Method::Tcx;
+    if let Ok(all) = std::env::var("SNORKEL_TEST_KERNEL_HAS") {
+        assert_eq!(has_tcx, all.split(' ').any(|word| word == "tcx"), "{all}");
+    }
+    if !has_tcx {
+        // Then nobody has such programs; filters of others have a test of their own.
+        return;
+    }
+    let attach = |says| {
+        let program = strangers(says);
+        netns.run(|| sys::link(program.as_fd(), Target::Interface(1), INGRESS)).unwrap().unwrap()
+    };
+    let chain = || netns.run(|| Hook { link, side: Side::Ingress }.chain()).unwrap().unwrap().unwrap();
+    let look = || netns.run(arrives).unwrap();
+    let earlier = attach(NEXT);
+    let before = chain();
+    let mut gate = Gate::load(&[Rule::all(Direction::Out, Verdict::Drop)], &[]).unwrap();
+    gate.attach(&at).unwrap();
+    gate.verify().unwrap();
+    assert!(!look(), "the gate stands first");
+    assert_eq!(chain().links[1..], before.links);
+    gate.disarm().unwrap();
+    assert!(look());
+    let later = attach(DROP);
+    assert!(!look(), "what the gate lets pass another drops");
+    let both = [before.links[0], chain().links[2]];
+    drop(gate);
+    assert_eq!(chain().links, both);
+    assert!(!look());
+    drop(later);
+    assert!(look());
+    assert_eq!(chain().links, before.links);
+    drop(earlier);
+}
+
 /// Puts VLAN tags before what the frame carries.
 fn tagged(frame: &[u8], tags: &[[u8; 4]]) -> Vec<u8> {
     [&frame[..12], tags.as_flattened(), &frame[12..]].concat()

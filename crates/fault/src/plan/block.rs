@@ -76,11 +76,9 @@ impl Block {
         } else {
             Vec::new()
         };
-        let steps = points.into_iter().map(|point| Step {
-            point,
-            action: Action::Gate { rules: rules.clone(), wires: wires.clone(), flap: None },
-        });
-        Ok(Plan { kind: Kind::Block, steps: steps.collect(), notes })
+        let action = Action::Gate { rules, wires, flap: None };
+        let steps = points.into_iter().map(|point| Step::new(point, action.clone()));
+        Ok(Plan { kind: Kind::Block, steps: steps.collect::<Result<_, _>>()?, notes })
     }
 
     fn check(&self) -> Result<(), Refused> {

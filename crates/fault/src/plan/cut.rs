@@ -93,7 +93,7 @@ impl Cut {
                     flap: self.flap,
                 },
             };
-            steps.push(Step { point, action });
+            steps.push(Step::new(point, action)?);
         }
         Ok(Plan { kind: Kind::Cut, steps, notes })
     }

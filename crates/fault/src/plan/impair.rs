@@ -70,10 +70,8 @@ impl Impair {
                 "no packet goes that way: --to is what the target sends (out), --from what it gets (in)",
             );
         }
-        let steps = points.into_iter().map(|point| Step {
-            point,
-            action: Action::Gate { rules: rules.clone(), wires: wires.clone(), flap: None },
-        });
-        Ok(Plan { kind: Kind::Impair, steps: steps.collect(), notes })
+        let action = Action::Gate { rules, wires, flap: None };
+        let steps = points.into_iter().map(|point| Step::new(point, action.clone()));
+        Ok(Plan { kind: Kind::Impair, steps: steps.collect::<Result<_, _>>()?, notes })
     }
 }

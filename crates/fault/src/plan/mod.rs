@@ -26,7 +26,7 @@ use snorkel_netns::NetnsId;
 use snorkel_rtnl::{IfIndex, Mac};
 
 use crate::Impairment;
-use crate::rule::{Direction, Rule};
+use crate::rule::{Direction, Rule, Verdict};
 
 /// What kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -146,6 +146,31 @@ pub type Refused = crate::Error;
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Refused> {
     Err(crate::Error::Plan(why.into()))
+}
+
+impl Step {
+    /// What is to be done at a link, if it can be. Programs read packets from their Ethernet header on, and wires are
+    /// Ethernet: where packets have no such header nothing can be done but to drop them all.
+    fn new(point: Point, action: Action) -> Result<Step, Refused> {
+        /// Bytes of an Ethernet address.
+        const ADDRESS: usize = 6;
+        let is_ethernet = point.place.mac.as_ref().is_some_and(|mac| mac.as_bytes().len() == ADDRESS);
+        let reads = match &action {
+            Action::Carrier { .. } => false,
+            Action::Gate { rules, .. } => {
+                rules.iter().any(|rule| *rule != Rule::all(rule.direction, Verdict::Drop))
+            }
+        };
+        if reads && !is_ethernet {
+            return refuse(format!(
+                "{} of {} carries packets without an Ethernet header, as tun and WireGuard do: there only `cut --how drop` \
+                 works; --link names the links that are meant",
+                point.link,
+                point.targets.join(", ")
+            ));
+        }
+        Ok(Step { point, action })
+    }
 }
 
 impl Plan {

@@ -84,7 +84,7 @@ impl Partition {
                 Selection { targets: unit.specs.clone(), links: Links::All, host_is_meant: false };
             for point in points(snapshot, &selection, &mut notes)? {
                 let action = Action::Gate { rules: rules.clone(), wires: Vec::new(), flap: None };
-                steps.push(Step { point, action });
+                steps.push(Step::new(point, action)?);
             }
         }
         if steps.is_empty() {

@@ -1,5 +1,7 @@
 //! Whoever holds a fault is killed, in every stage: traffic flows as before, and nothing stays.
 
+use std::fs;
+
 use tempfile::TempDir;
 
 use crate::common::{Ran, snorkel, wait_until, with_variable};
@@ -10,6 +12,9 @@ const STOP_AT: &str = "SNORKEL_FAULT_STOP_AT";
 /// The word for where the journal is.
 const RUN: &str = "SNORKEL_RUN";
 
+/// The word for gates as filters, as kernels without tcx have them.
+const OLD_WAY: (&str, &str) = ("SNORKEL_FAULT_CLSACT", "1");
+
 /// A journal of a test's own: who stands still has its lock, and nobody else is to wait for that.
 struct OwnJournal(TempDir);
 
@@ -18,11 +23,22 @@ impl OwnJournal {
         OwnJournal(tempfile::tempdir().unwrap())
     }
 
+    /// A fault that is written down here.
+    fn spawn(&self, words: &[&str], variables: &[(&str, &str)]) -> Held {
+        let place = (RUN, self.0.path().to_str().unwrap());
+        let variables: Vec<_> = variables.iter().copied().chain([place]).collect();
+        Held::spawn(words, &variables)
+    }
+
+    /// How many entries it has.
+    fn entries(&self) -> usize {
+        fs::read_dir(self.0.path().join("faults")).map_or(0, Iterator::count)
+    }
+
     /// Cuts the target off up to a stage, where the process stands still; the environment has this mark.
     fn cut(&self, target: &str, more: &[&str], stage: &str, mark: &str) -> Held {
-        let place = self.0.path().to_str().unwrap();
         let words: Vec<&str> = ["cut", target].into_iter().chain(more.iter().copied()).collect();
-        let held = Held::spawn(&words, &[(STOP_AT, stage), (RUN, place), ("MARK", mark)]);
+        let held = self.spawn(&words, &[(STOP_AT, stage), ("MARK", mark)]);
         held.wait_stopped();
         held
     }
@@ -62,6 +78,33 @@ fn every_kind_ends_with_its_killed_process() {
         });
         site.assert_unchanged();
     }
+}
+
+#[test]
+fn gates_and_wires_go_with_their_process_at_any_stage() {
+    let site = Site::new();
+    let journal = OwnJournal::new();
+    for words in [
+        &["cut", &site.client, "--how", "drop", "--for", "1ms"][..],
+        &["block", &site.client, "--to", &site.web, "--how", "reject", "--for", "1ms"],
+        &["impair", &site.client, "--delay", "150ms", "--direction", "both", "--for", "1ms"],
+    ] {
+        for (stage, in_force) in [
+            ("before-wires", false),
+            ("before-gate", false),
+            ("attached", true),
+            ("before-disarm", true),
+            ("disarmed", false),
+        ] {
+            let held = journal.spawn(words, &[(STOP_AT, stage)]);
+            held.wait_stopped();
+            assert_eq!(site.is_well(), !in_force, "{words:?} at {stage}");
+            held.kill();
+            wait_until("the network works again", || site.is_well());
+            site.assert_unchanged();
+        }
+    }
+    assert_eq!(journal.entries(), 0);
 }
 
 #[test]
@@ -115,4 +158,34 @@ fn a_guardian_that_is_killed_alone_is_missed_and_the_cable_comes_back_all_the_sa
     let _ = held.end();
     wait_until("the network works again", || site.pings());
     site.assert_unchanged();
+}
+
+#[test]
+fn filters_that_no_descriptor_holds_are_inert_without_their_process_and_swept_by_the_next_command() {
+    let site = Site::new();
+    let journal = OwnJournal::new();
+    for command in [&["lab", "ls"][..], &["heal", &site.client]] {
+        let held = journal.spawn(&["cut", &site.client, "--how", "drop"], &[OLD_WAY]);
+        wait_until("nothing gets through", || !site.pings());
+        held.kill();
+        wait_until("the network works again", || site.pings());
+        assert!(site.state().contains("snorkel:gate_out"), "nothing takes filters away but snorkel");
+        let ran = journal.run(command);
+        assert_eq!(ran.status, 0, "{command:?}: {ran:?}");
+        site.assert_unchanged();
+    }
+}
+
+#[test]
+fn filters_that_a_living_process_holds_are_not_swept_and_go_with_its_fault() {
+    let site = Site::new();
+    let journal = OwnJournal::new();
+    let held = journal.spawn(&["impair", &site.client, "--delay", "150ms"], &[OLD_WAY]);
+    wait_until("packets are late", || !site.is_well());
+    assert_eq!(journal.run(&["lab", "ls"]).status, 0);
+    assert!(!site.is_well(), "it is still in force");
+    held.interrupt();
+    site.assert_unchanged();
+    assert!(site.is_well());
+    assert_eq!(journal.entries(), 0, "what is ended is written down no more");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStderr, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use snorkel_lab::{LabSpec, Scoped};
 
@@ -17,7 +17,7 @@ pub(crate) struct Site {
     pub(crate) client: String,
     pub(crate) web: String,
     pub(crate) db: String,
-    switch: String,
+    pub(crate) switch: String,
     before: String,
     /// Last, so that it goes last.
     _lab: Scoped,
@@ -44,8 +44,18 @@ impl Site {
         site
     }
 
+    /// The other end of the client's eth0, which is the switch's.
+    pub(crate) fn far_end(&self) -> String {
+        let of = |node: &str, file: &str| good(["exec", node, "--", "sh", "-c", file]);
+        let number = of(&self.client, "cat /sys/class/net/eth0/iflink");
+        let all = of(&self.switch, "ip -o link");
+        let prefix = format!("{}: ", number.trim());
+        let line = all.lines().find(|line| line.starts_with(&prefix)).expect("the switch has it");
+        line[prefix.len()..].split(['@', ':']).next().expect("it has a name").to_owned()
+    }
+
     /// Links, addresses, routes, queueing disciplines and filters of the switch and of the client.
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         let script = "ip -o link; ip -o addr; ip route; ip -6 route; tc qdisc; \
                       for link in $(ls /sys/class/net); do tc filter show dev $link ingress; \
                       tc filter show dev $link egress; done; ip netns";
@@ -86,6 +96,25 @@ impl Site {
         ran.status == 0 && least_round_trip(&ran.stdout) < 100.0
     }
 
+    /// The least of several round trips between the client and web, in milliseconds.
+    #[track_caller]
+    pub(crate) fn round_trip(&self) -> f64 {
+        least_round_trip(&good([
+            "exec",
+            &self.client,
+            "--",
+            "ping",
+            "-q",
+            "-c",
+            "3",
+            "-i",
+            "0.2",
+            "-W",
+            "5",
+            WEB,
+        ]))
+    }
+
     /// A fault of every kind, each of which is felt between the client and web.
     pub(crate) fn every_kind(&self) -> Vec<Vec<&str>> {
         let (client, web) = (self.client.as_str(), self.web.as_str());
@@ -121,16 +150,29 @@ impl Held {
     /// Starts it, and waits until it says that it is in force.
     #[track_caller]
     pub(crate) fn start(words: &[&str]) -> Held {
-        let mut held = Held::spawn(words, &[]);
+        Held::spawn(words, &[]).in_force()
+    }
+
+    /// Waits until it says that it is in force.
+    #[track_caller]
+    pub(crate) fn in_force(mut self) -> Held {
+        let line = self.wait_for(" is in force");
+        let (id, _) = line.split_once(" is in force").expect("it says so");
+        self.id = id.trim_start_matches("snorkel: ").to_owned();
+        self
+    }
+
+    /// Waits until it says this; gives the line.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, word: &str) -> String {
         let mut said = String::new();
         loop {
             let mut line = String::new();
-            let read = held.stderr.read_line(&mut line).unwrap();
+            let read = self.stderr.read_line(&mut line).unwrap();
             said.push_str(&line);
-            assert!(read > 0, "{words:?} ended: {said}");
-            if let Some((id, _)) = line.split_once(" is in force") {
-                held.id = id.trim_start_matches("snorkel: ").to_owned();
-                return held;
+            assert!(read > 0, "it ended without {word:?}: {said}");
+            if line.contains(word) {
+                return line;
             }
         }
     }
@@ -138,11 +180,13 @@ impl Held {
     /// Starts it, with these variables.
     pub(crate) fn spawn(words: &[&str], variables: &[(&str, &str)]) -> Held {
         let mut command = snorkel(words);
-        command
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.envs(variables.iter().copied());
+        Held::run(command)
+    }
+
+    /// Starts a command that holds a fault.
+    pub(crate) fn run(mut command: Command) -> Held {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().expect("it is a pipe"));
         Held { _limit: Limit::on(&child), child, stderr, id: String::new() }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use snorkel_fault::control::{Asked, Claim, Desk, Healed, Holder, OfFile, Request, SCHEMA, Served, Status};
-use snorkel_fault::force::{Force, Means};
+use snorkel_fault::force::{Force, Means, Remains};
 use snorkel_fault::guardian::Guardian;
 use snorkel_fault::journal::Journal;
 use snorkel_fault::plan::{Kind, Plan};
@@ -350,8 +350,9 @@ impl<'a> Live<'a> {
         match (asked.request, at) {
             (Request::Status, Some(at)) => asked.answer(&self.held[at].status(&self.holder)),
             (Request::Heal, Some(at)) => {
-                let healed = self.end(at, false);
+                let (healed, remains) = self.end(at, false);
                 asked.answer(&healed);
+                drop(remains);
             }
             // It has ended between the question and now.
             (_, None) => {
@@ -412,20 +413,21 @@ impl<'a> Live<'a> {
 
     fn end_all(&mut self) {
         self.waiting.clear();
+        let mut remains = Vec::new();
         while !self.held.is_empty() {
-            self.end(self.held.len() - 1, false);
+            remains.push(self.end(self.held.len() - 1, false).1);
         }
     }
 
     /// Ends one, and keeps what is to be told of it.
-    fn end(&mut self, at: usize, gone: bool) -> Healed {
+    fn end(&mut self, at: usize, gone: bool) -> (Healed, Remains) {
         let mut held = self.held.remove(at);
         let last = Some(held.status(&self.holder)).filter(|_| !gone);
         let id = held.served.id.clone();
         let means = means(&id, self.journal, self.guardian, self.open);
-        let healed = held.force.heal(&means);
+        let (healed, remains) = held.force.heal(&means);
         self.ended.faults.push(EndedFault { healed: healed.clone(), last, gone });
-        healed
+        (healed, remains)
     }
 
     fn show_counters(&mut self) {
