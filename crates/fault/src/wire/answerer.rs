@@ -6,7 +6,8 @@
 use super::answer::answer;
 use super::clock::Clock;
 use super::counts::{Counts, Detail};
-use super::socket::{BATCH, Ring, Sender};
+use super::sender::{BATCH, Sender};
+use super::socket::Ring;
 use super::worker::{Next, Work};
 use crate::emulation::Moment;
 
@@ -70,7 +71,8 @@ impl Work for Answerer {
         self.ring.release(read);
         detail.arrived += read as u64;
         if !answers.is_empty() {
-            let refused = self.sender.send(answers.iter().map(Vec::as_slice));
+            let packets: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
+            let refused = self.sender.send(&packets);
             detail.refused += refused;
             self.counts.sent += answers.len() as u64 - refused;
             self.counts.bytes += answers.iter().map(|answer| answer.len() as u64).sum::<u64>();

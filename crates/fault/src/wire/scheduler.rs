@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::counts::{Counts, Detail};
-use super::socket::{BATCH, Frame, Ring, Sender};
+use super::sender::{BATCH, Sender};
+use super::socket::{Frame, Ring};
 use super::store::{Kept, Store};
 use super::worker::{Next, Work};
 use crate::emulation::{Copy, Emulation, Moment, Packet, TimeQueue};
@@ -87,20 +88,18 @@ impl Work for Scheduler {
             let arrival = Arrival { at: self.newest, now: clock.now };
             arrival.take(frame, &mut self.emulation, &mut self.line, &mut leaving, &mut detail);
         }
-        let mut bytes = 0;
-        let store = &self.line.store;
-        let packets = leaving.iter().map(|packet| match packet {
-            Leaving::There(there) => there,
-            Leaving::Waited(kept) => store.bytes(kept),
-        });
-        let refused = if leaving.is_empty() {
-            0
-        } else {
-            self.sender.send(packets.inspect(|packet| bytes += packet.len() as u64))
-        };
+        let packets: Vec<&[u8]> = leaving
+            .iter()
+            .map(|packet| match packet {
+                Leaving::There(there) => there,
+                Leaving::Waited(kept) => self.line.store.bytes(kept),
+            })
+            .collect();
+        let bytes: usize = packets.iter().map(|packet| packet.len()).sum();
+        let refused = if packets.is_empty() { 0 } else { self.sender.send(&packets) };
         let worked = read > 0 || !leaving.is_empty();
         self.counts.sent += leaving.len() as u64 - refused;
-        self.counts.bytes += bytes;
+        self.counts.bytes += bytes as u64;
         for packet in leaving {
             if let Leaving::Waited(kept) = packet {
                 self.line.store.free(kept);

@@ -1,8 +1,9 @@
-//! Packet sockets on the private end (packet(7)): one with a receive ring, and one that sends.
+//! The packet socket on the private end that receives, with a ring (packet(7)), and what it has in common with the one that
+//! sends ([`super::sender`]).
 //!
 //! The ring is of version 2: the kernel hands every packet over at once, with the time at which it came, where version 3
 //! waits for a block to fill or its time to be up, which is counted in milliseconds. A packet that is too large for a frame of
-//! the ring is left whole in the socket's queue beside it (`PACKET_COPY_THRESH`). What is sent goes round the link's qdisc.
+//! the ring is left whole in the socket's queue beside it (`PACKET_COPY_THRESH`).
 //! See the kernel's Documentation/networking/packet_mmap.rst and net/packet/af_packet.c (`tpacket_rcv`).
 
 use std::io;
@@ -33,7 +34,7 @@ const BLOCK: usize = 64 * 1024;
 /// How many packets the ring holds: at a gigabit per second, what comes in 50 ms.
 const FRAMES: usize = 4096;
 /// For packets that are too large for a frame, and for what is being sent.
-const BUFFER: c_int = 8 << 20;
+pub(super) const BUFFER: c_int = 8 << 20;
 /// The largest packet: the largest MTU, an Ethernet header with two tags.
 pub(super) const LARGEST: usize = 65535 + 22;
 
@@ -218,69 +219,8 @@ impl Drop for Ring {
     }
 }
 
-/// How many packets are sent with one system call at most.
-pub(super) const BATCH: usize = 256;
-
-/// A socket that sends, and the lists that the kernel reads.
-pub(super) struct Sender {
-    socket: OwnedFd,
-    parts: Vec<libc::iovec>,
-    messages: Vec<libc::mmsghdr>,
-}
-
-// SAFETY: the lists point to packets only within a call of `send`.
-unsafe impl Send for Sender {}
-
-impl Sender {
-    /// Opens one on a link of the calling thread's namespace.
-    pub(super) fn open(link: IfIndex) -> io::Result<Sender> {
-        let socket = packet_socket()?;
-        set(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1)?;
-        set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER)?;
-        // It hears nothing: of no protocol.
-        bind(&socket, link, 0)?;
-        Ok(Sender { socket, parts: Vec::with_capacity(BATCH), messages: Vec::with_capacity(BATCH) })
-    }
-
-    /// Sends packets in order; gives how many of them the link refused.
-    pub(super) fn send<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) -> u64 {
-        self.parts.clear();
-        self.messages.clear();
-        // The kernel only reads what the pointers point to.
-        self.parts.extend(packets.map(|packet| libc::iovec {
-            iov_base: packet.as_ptr().cast_mut().cast(),
-            iov_len: packet.len(),
-        }));
-        for part in &mut self.parts {
-            // SAFETY: a message header is plain numbers and pointers; zeroes mean nothing there.
-            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            message.msg_hdr.msg_iov = part;
-            message.msg_hdr.msg_iovlen = 1;
-            self.messages.push(message);
-        }
-        let mut refused = 0;
-        let mut sent = 0;
-        while sent < self.messages.len() {
-            let rest = &mut self.messages[sent..];
-            // SAFETY: each message points to one part, each part to a packet that is borrowed for the length of this call;
-            // the list is as long as is said.
-            let done = unsafe {
-                libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0)
-            };
-            if done > 0 {
-                sent += done as usize;
-            } else if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                // The first of them cannot be sent: it is passed over, as a link loses it.
-                refused += 1;
-                sent += 1;
-            }
-        }
-        refused
-    }
-}
-
 /// A packet socket of the calling thread's network namespace; it hears nothing yet.
-fn packet_socket() -> io::Result<OwnedFd> {
+pub(super) fn packet_socket() -> io::Result<OwnedFd> {
     // SAFETY: socket takes numbers only.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -290,7 +230,7 @@ fn packet_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn bind(socket: &OwnedFd, link: IfIndex, protocol: u16) -> io::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, link: IfIndex, protocol: u16) -> io::Result<()> {
     // SAFETY: an address is plain numbers; the fields that matter are set below.
     let mut address: sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;
@@ -302,7 +242,7 @@ fn bind(socket: &OwnedFd, link: IfIndex, protocol: u16) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })
 }
 
-fn set<T>(socket: &OwnedFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+pub(super) fn set<T>(socket: &OwnedFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel reads at most `length` bytes of the value, which is that long.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const *value).cast(), length) })
