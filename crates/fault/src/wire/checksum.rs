@@ -1,4 +1,4 @@
-//! The sum of the internet (RFC 1071).
+//! The sum of the internet (RFC 1071), and that of SCTP.
 
 /// The check sum of parts of which each but the last has an even length, as it stands in a header. Over a header or a segment
 /// that has its sum in it already, with the pseudo-header, it is zero if that is right.
@@ -20,6 +20,29 @@ pub(super) fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     }
     (!(sum as u16)).to_ne_bytes()
 }
+
+/// SCTP's check sum, as it stands in a header, of a packet that has zero in its place: CRC32c (RFC 9260 appendix A).
+pub(super) fn crc32c(bytes: &[u8]) -> [u8; 4] {
+    let step = |crc: u32, byte: &u8| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)];
+    (!bytes.iter().fold(u32::MAX, step)).to_le_bytes()
+}
+
+/// What each byte does to a CRC32c, whose polynomial is 0x1edc6f41, the bits in reverse.
+const TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -47,5 +70,12 @@ mod tests {
     #[test]
     fn the_example_of_the_rfc() {
         assert_eq!(checksum(&[&[0, 1, 0xf2, 3], &[0xf4, 0xf5, 0xf6, 0xf7]]), [!0xdd, !0xf2]);
+    }
+
+    #[test]
+    fn the_examples_of_crc32c() {
+        // RFC 3720 B.4.
+        assert_eq!(crc32c(&[0; 32]), [0xaa, 0x36, 0x91, 0x8a]);
+        assert_eq!(crc32c(&[0xff; 32]), [0x43, 0xab, 0xa8, 0x62]);
     }
 }

@@ -6,6 +6,7 @@
 //! are right. Whoever cuts the super-packet has the same packets again, bit for bit.
 
 use super::checksum::checksum;
+use super::socket::{VNET, VNET_NEEDS_CSUM};
 
 const ETHERNET: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
@@ -24,10 +25,7 @@ const HEADERS: usize = ETHERNET + IPV6_HEADER + 60;
 /// The longest super-packet: its length fits the IP header, and it is no longer than links take (`GSO_LEGACY_MAX_SIZE`).
 const LONGEST: usize = 65535;
 
-/// What a packet socket with `PACKET_VNET_HDR` has before a packet: `struct virtio_net_hdr` (linux/virtio_net.h), in the
-/// machine's own order of bytes.
-pub(super) const VNET: usize = 10;
-const VNET_NEEDS_CSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_TCPV4` and `VIRTIO_NET_HDR_GSO_TCPV6` of linux/virtio_net.h.
 const VNET_TCPV4: u8 = 1;
 const VNET_TCPV6: u8 = 4;
 /// Where TCP has its check sum.

@@ -6,16 +6,14 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use libc::{c_int, c_void};
+use libc::c_void;
 use snorkel_rtnl::IfIndex;
 
-use super::run::{VNET, runs};
-use super::socket::{BUFFER, bind, packet_socket, set};
+use super::run::runs;
+use super::socket::{BUFFER, PACKET_VNET_HDR, VNET, bind, packet_socket, set};
 
 /// How many packets are sent with one system call at most.
 pub(super) const BATCH: usize = 256;
-/// `PACKET_VNET_HDR` of linux/if_packet.h.
-const PACKET_VNET_HDR: c_int = 15;
 /// The header of a packet that goes as it is.
 static PLAIN: [u8; VNET] = [0; VNET];
 

@@ -6,14 +6,17 @@
 //! the ring is left whole in the socket's queue beside it (`PACKET_COPY_THRESH`).
 //! See the kernel's Documentation/networking/packet_mmap.rst and net/packet/af_packet.c (`tpacket_rcv`).
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{c_int, sockaddr_ll, tpacket2_hdr};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
 use snorkel_rtnl::IfIndex;
+
+use super::checksum::{checksum, crc32c};
 
 /// `ETH_P_ALL` of linux/if_ether.h, in network byte order.
 const EVERYTHING: u16 = (libc::ETH_P_ALL as u16).to_be();
@@ -22,6 +25,12 @@ const DOT1Q: u16 = 0x8100;
 /// `PACKET_COPY_THRESH` and `TP_STATUS_COPY` of linux/if_packet.h.
 const PACKET_COPY_THRESH: c_int = 7;
 const TP_STATUS_COPY: u32 = 1 << 1;
+/// `PACKET_VNET_HDR` of linux/if_packet.h.
+pub(super) const PACKET_VNET_HDR: c_int = 15;
+/// What a packet socket with it has before each packet: `struct virtio_net_hdr` of linux/virtio_net.h, in the machine's own
+/// order of bytes.
+pub(super) const VNET: usize = 10;
+pub(super) const VNET_NEEDS_CSUM: u8 = 1;
 /// The length of what stands before a packet at least: a header, and the link's address behind it.
 const HEADER: usize = size_of::<tpacket2_hdr>() + size_of::<sockaddr_ll>();
 /// A VLAN tag, and the two addresses that stand before it.
@@ -62,8 +71,13 @@ impl<'a> Frame<'a> {
             return None;
         }
         let mut bytes = vec![0; LARGEST];
-        let length = rustix::net::recv(self.socket, &mut bytes[..], rustix::net::RecvFlags::DONTWAIT).ok()?.0;
+        let mut head = [0; VNET];
+        let mut parts = [IoSliceMut::new(&mut head), IoSliceMut::new(&mut bytes)];
+        let mut control = RecvAncillaryBuffer::default();
+        let length = recvmsg(self.socket, &mut parts, &mut control, RecvFlags::DONTWAIT).ok()?.bytes;
+        let length = length.checked_sub(VNET)?;
         bytes.truncate(length);
+        sum_up(&head, &mut bytes);
         if let Some(tag) = self.tag
             && length >= ADDRESSES
         {
@@ -93,8 +107,9 @@ impl Ring {
     pub(super) fn open(link: IfIndex) -> io::Result<Ring> {
         let socket = packet_socket()?;
         set(&socket, libc::SOL_PACKET, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as c_int))?;
-        set(&socket, libc::SOL_PACKET, libc::PACKET_RESERVE, &(TAG as libc::c_uint))?;
         set(&socket, libc::SOL_PACKET, PACKET_COPY_THRESH, &1)?;
+        // Tells which packets have no check sum yet.
+        set(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1)?;
         // The other socket's packets are this link's own.
         set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)?;
         set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER)?;
@@ -152,8 +167,8 @@ impl Ring {
         }
         // SAFETY: the frame is the reader's now, and its header lies at its begin; the kernel does not write there any more.
         let header = unsafe { self.header(ahead).as_ref() };
-        let mut offset = usize::from(header.tp_mac).clamp(HEADER + TAG, FRAME);
-        let mut length = (header.tp_snaplen as usize).min(FRAME - offset);
+        let offset = usize::from(header.tp_mac).clamp(HEADER + VNET, FRAME);
+        let length = (header.tp_snaplen as usize).min(FRAME - offset);
         let cut = length < header.tp_len as usize;
         let tag = (status & libc::TP_STATUS_VLAN_VALID != 0).then(|| {
             let known = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
@@ -163,20 +178,26 @@ impl Ring {
         });
         let time = u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec);
         let back = tag.filter(|_| !cut && length >= ADDRESSES);
-        if back.is_some() {
-            // The four bytes before the packet are free for it (`PACKET_RESERVE`).
-            offset -= TAG;
-            length += TAG;
-        }
         // SAFETY: offset and length are within the frame, behind its header, as made sure of above; the caller looks at each
         // frame once, and it is not released as long as the value lives (`Ring::release` takes the ring exclusively).
         let bytes = unsafe {
-            std::slice::from_raw_parts_mut(self.header(ahead).cast::<u8>().add(offset).as_ptr(), length)
+            let begin = self.header(ahead).cast::<u8>().add(offset - VNET);
+            std::slice::from_raw_parts_mut(begin.as_ptr(), VNET + length)
         };
-        if let Some(tag) = back {
-            bytes.copy_within(TAG..TAG + ADDRESSES, 0);
-            bytes[ADDRESSES..ADDRESSES + TAG].copy_from_slice(&tag);
+        let (head, packet) = bytes.split_at_mut(VNET);
+        if !cut {
+            sum_up(head, packet);
         }
+        // What stood before the packet has been read, and there is room for a tag.
+        let begin = match back {
+            None => VNET,
+            Some(tag) => {
+                bytes.copy_within(VNET..VNET + ADDRESSES, VNET - TAG);
+                bytes[VNET - TAG + ADDRESSES..VNET + ADDRESSES].copy_from_slice(&tag);
+                VNET - TAG
+            }
+        };
+        let bytes = &mut bytes[begin..];
         Some(Frame { socket: self.socket.as_fd(), bytes, time, status, tag, cut })
     }
 
@@ -216,6 +237,33 @@ impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and no frame outlives it.
         unsafe { libc::munmap(self.base.as_ptr().cast(), FRAMES * FRAME) };
+    }
+}
+
+/// Where SCTP has its check sum; nobody else has it there.
+const SCTP_SUM: usize = 8;
+
+/// Gives a packet the check sum that its sender has left to the link, if it has: what stands in its place is the pseudo-header's
+/// (Documentation/networking/checksum-offloads.rst).
+fn sum_up(head: &[u8], packet: &mut [u8]) {
+    if head[0] & VNET_NEEDS_CSUM == 0 {
+        return;
+    }
+    let number = |at: usize| usize::from(u16::from_ne_bytes([head[at], head[at + 1]]));
+    let (begin, place) = (number(6), number(6) + number(8));
+    let Some(summed) = packet.get(begin..) else { return };
+    let (sum, length) = if number(8) == SCTP_SUM {
+        (crc32c(summed), 4)
+    } else {
+        let [a, b] = match checksum(&[summed]) {
+            // Zero says that there is none (RFC 768).
+            [0, 0] => [0xff; 2],
+            sum => sum,
+        };
+        ([a, b, 0, 0], 2)
+    };
+    if let Some(there) = packet.get_mut(place..place + length) {
+        there.copy_from_slice(&sum[..length]);
     }
 }
 
