@@ -138,7 +138,7 @@ INLINE __u32 first_match(const struct packet *packet, const __u32 direction) {
 INLINE __u32 judge(struct __sk_buff *skb, const __u32 direction) {
     struct packet packet = {};
     if (asked[direction])
-        parse(skb, direction, &packet);
+        parse(skb, direction, asked[direction], &packet);
     if (packet.fragment == LATER_FRAGMENT) {
         __u32 *known = lookup(&fragments, &packet.datagram);
         if (known)
@@ -200,7 +200,13 @@ INLINE int gate(struct __sk_buff *skb, const __u32 direction) {
     if (verdict == VERDICT_PASS)
         return NEXT;
     __u32 wire = rules[direction][number].wire;
-    return wire < MAX_WIRES ? redirect(wires[wire].public, 0) : TC_ACT_SHOT;
+    if (wire >= MAX_WIRES)
+        return TC_ACT_SHOT;
+    // A packet that arrives here, and is a single one, comes out of the private end at once.
+    if (state->back[direction] == BPF_F_INGRESS && !skb->gso_size)
+        return redirect_peer(wires[wire].public, 0);
+    // The public end cuts it first.
+    return redirect(wires[wire].public, 0);
 }
 
 SEC("classifier")
@@ -215,31 +221,56 @@ int gate_in(struct __sk_buff *skb) {
 
 // A number that tells a packet from others of its wire: its length and its first bytes after the Ethernet header. Two
 // that are the same in these have the same number, and only the first of them is stamped.
+//
+// What may change on the way does not count. A check sum is left to whoever needs it. TCP segments may be joined, by receive
+// offload, and by whoever queues them: the first of them keeps all but the length, the sums and PSH.
 INLINE __u64 fingerprint(struct __sk_buff *skb, __u32 wire) {
-    __u64 words[12] = {};
+    union {
+        __u64 words[12];
+        __u8 bytes[96];
+    } head = {};
     __u32 length = skb->len - ETH_HLEN;
-    if (length > sizeof(words))
-        length = sizeof(words);
+    if (length > sizeof(head))
+        length = sizeof(head);
     // One comparison is to bound it on both sides, and the compiler is not to know better: kernels before 6.13 lose a bound
     // that was found of another register.
     __u32 last = length - 1;
     asm volatile("" : "+r"(last));
-    if (last < sizeof(words))
-        load_bytes(skb, ETH_HLEN, words, last + 1);
-    __u64 hash = ((__u64)skb->len << 8 | wire) * 0x9e3779b97f4a7c15;
+    if (last < sizeof(head))
+        load_bytes(skb, ETH_HLEN, head.bytes, last + 1);
+    // An IPv4 header with options is of no version that is known here.
+    __u8 version = head.bytes[0] == 0x45 ? 4 : head.bytes[0] >> 4 == 6 ? 6 : 0;
+    __u8 protocol = version == 4 ? head.bytes[9] : version == 6 ? head.bytes[6] : 0;
+    __u64 hash = wire | (protocol == IPPROTO_TCP ? 0 : (__u64)skb->len << 8);
+    if (version == 4 && protocol == IPPROTO_TCP) {
+        head.bytes[2] = head.bytes[3] = 0;
+        head.bytes[10] = head.bytes[11] = 0;
+        head.bytes[33] &= ~TCP_PSH;
+        head.bytes[36] = head.bytes[37] = 0;
+    } else if (version == 6 && protocol == IPPROTO_TCP) {
+        head.bytes[4] = head.bytes[5] = 0;
+        head.bytes[53] &= ~TCP_PSH;
+        head.bytes[56] = head.bytes[57] = 0;
+    } else if (version == 4 && protocol == IPPROTO_UDP) {
+        head.bytes[26] = head.bytes[27] = 0;
+    } else if (version == 6 && protocol == IPPROTO_UDP) {
+        head.bytes[46] = head.bytes[47] = 0;
+    }
+    hash *= 0x9e3779b97f4a7c15;
     for (int i = 0; i < 12; i++) {
-        hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15;
+        hash = (hash ^ head.words[i]) * 0x9e3779b97f4a7c15;
         hash ^= hash >> 32;
     }
     return hash;
 }
 
-// One packet in sixteen is stamped, and one that comes a millisecond or later after the one before.
-INLINE void stamp(struct __sk_buff *skb, __u32 wire, struct wire_count *count) {
-    __u64 now = monotonic(), print = fingerprint(skb, wire);
-    if ((print & 15) && now - count->stamped < 1000000)
+// One packet in sixteen is stamped, and one that comes in another tick of the clock than the last one that was.
+INLINE void stamp(struct __sk_buff *skb, __u32 wire, struct wire_count *count, __u64 before) {
+    __u64 tick = ticks();
+    if (before >> 4 == count->entered >> 4 && tick == count->stamped)
         return;
-    count->stamped = now;
+    count->stamped = tick;
+    __u64 now = monotonic(), print = fingerprint(skb, wire);
     update(&stamps, &print, &now, BPF_NOEXIST);
 }
 
@@ -291,8 +322,9 @@ int turn(struct __sk_buff *skb) {
         struct wire_count *count = lookup(&wire_counts, &key);
         if (!count)
             break;
-        count->entered += segments(skb);
-        stamp(skb, i, count);
+        __u64 before = count->entered;
+        count->entered = before + segments(skb);
+        stamp(skb, i, count, before);
         // A packet socket has its copy by now: taps come before this program.
         return wire->kernel_queue ? redirect(wire->private, 0) : TC_ACT_SHOT;
     }

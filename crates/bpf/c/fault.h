@@ -82,7 +82,7 @@ struct count {
 struct wire_count {
     __u64 entered;
     __u64 returned;
-    /* When a packet was last stamped: monotonic nanoseconds. */
+    /* The tick of the kernel's clock in which a packet was last stamped. */
     __u64 stamped;
     __u64 samples;
     __u64 sum;

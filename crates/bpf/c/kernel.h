@@ -25,8 +25,10 @@
 static void *(*const lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const update)(void *map, const void *key, const void *value, __u64 flags) = (void *)BPF_FUNC_map_update_elem;
 static long (*const erase)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
+static __u64 (*const ticks)(void) = (void *)BPF_FUNC_jiffies64;
 static __u64 (*const monotonic)(void) = (void *)BPF_FUNC_ktime_get_ns;
 static long (*const load_bytes)(const void *skb, __u32 offset, void *to, __u32 length) = (void *)BPF_FUNC_skb_load_bytes;
 static long (*const redirect)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;
+static long (*const redirect_peer)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect_peer;
 
 #endif

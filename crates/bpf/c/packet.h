@@ -22,6 +22,7 @@
 #define LATER_FRAGMENT 2
 
 #define TCP_SYN 0x02
+#define TCP_PSH 0x08
 #define TCP_ACK 0x10
 
 /* What the fragments of one datagram have in common. An IPv4 address is the first word, the others are 0. */
@@ -94,11 +95,14 @@ INLINE int is_tag(__u16 type) {
     return type == from_wire16(ETH_P_8021Q) || type == from_wire16(ETH_P_8021AD);
 }
 
-INLINE void parse_transport(struct __sk_buff *skb, __u32 at, __u8 protocol, __u32 direction, struct packet *packet) {
+/* Ports and flags, if anything of them is asked for. */
+INLINE void parse_transport(struct __sk_buff *skb, __u32 at, __u8 protocol, __u32 direction, __u32 asks, struct packet *packet) {
     struct {
         __u16 source, destination;
         __u16 rest[5];
     } header = {};
+    if (!(asks & (ASKS_PEER_PORT | ASKS_OWN_PORT | ASKS_OPENING)))
+        return;
     if (protocol == IPPROTO_TCP) {
         if (load_bytes(skb, at, &header, 14))
             return;
@@ -115,7 +119,7 @@ INLINE void parse_transport(struct __sk_buff *skb, __u32 at, __u8 protocol, __u3
     packet->own_port = from_wire16(direction == OUT ? header.source : header.destination);
 }
 
-INLINE void parse4(struct __sk_buff *skb, __u32 at, __u32 direction, struct packet *packet) {
+INLINE void parse4(struct __sk_buff *skb, __u32 at, __u32 direction, __u32 asks, struct packet *packet) {
     struct ipv4 ip;
     if (load_bytes(skb, at, &ip, sizeof(ip)))
         return;
@@ -137,10 +141,10 @@ INLINE void parse4(struct __sk_buff *skb, __u32 at, __u32 direction, struct pack
         packet->datagram.direction = direction;
     }
     if (packet->fragment != LATER_FRAGMENT)
-        parse_transport(skb, at + length, ip.protocol, direction, packet);
+        parse_transport(skb, at + length, ip.protocol, direction, asks, packet);
 }
 
-INLINE void parse6(struct __sk_buff *skb, __u32 at, __u32 direction, struct packet *packet) {
+INLINE void parse6(struct __sk_buff *skb, __u32 at, __u32 direction, __u32 asks, struct packet *packet) {
     struct ipv6 ip;
     if (load_bytes(skb, at, &ip, sizeof(ip)) || (*(__u8 *)&ip >> 4) != 6)
         return;
@@ -183,11 +187,37 @@ INLINE void parse6(struct __sk_buff *skb, __u32 at, __u32 direction, struct pack
     }
     packet->protocol = next == IPPROTO_ICMPV6 ? IPPROTO_ICMP : next == IPPROTO_ICMP ? IPPROTO_RAW : next;
     if (packet->fragment != LATER_FRAGMENT)
-        parse_transport(skb, at, next, direction, packet);
+        parse_transport(skb, at, next, direction, asks, packet);
+}
+
+/*
+ * What most packets are, read with one call: IPv4 without options, tags or fragments. Gives 0, and leaves the packet zero,
+ * for all others.
+ */
+INLINE int parse_plain(struct __sk_buff *skb, __u32 direction, __u32 asks, struct packet *packet) {
+    struct {
+        __u16 type;
+        __u8 version_length, tos;
+        __u16 length, id, fragment;
+        __u8 ttl, protocol;
+        __u16 checksum;
+        __u16 source[2], destination[2];
+    } head;
+    if (load_bytes(skb, ETH_HLEN - 2, &head, sizeof(head)))
+        return 0;
+    if (head.type != from_wire16(ETH_P_IP) || head.version_length != 0x45 || head.fragment & from_wire16(0x3fff))
+        return 0;
+    packet->family = 4;
+    packet->protocol = head.protocol;
+    __builtin_memcpy(packet->peer, direction == OUT ? head.destination : head.source, 4);
+    parse_transport(skb, ETH_HLEN + 20, head.protocol, direction, asks, packet);
+    return 1;
 }
 
 /* Fills a packet that is zero. What is cut short or malformed is known as far as it can be read. */
-INLINE void parse(struct __sk_buff *skb, __u32 direction, struct packet *packet) {
+INLINE void parse(struct __sk_buff *skb, __u32 direction, __u32 asks, struct packet *packet) {
+    if (parse_plain(skb, direction, asks, packet))
+        return;
     __u32 at = ETH_HLEN;
     __u16 type;
     if (load_bytes(skb, ETH_HLEN - 2, &type, 2))
@@ -201,9 +231,9 @@ INLINE void parse(struct __sk_buff *skb, __u32 direction, struct packet *packet)
         at += 4;
     }
     if (type == from_wire16(ETH_P_IP))
-        parse4(skb, at, direction, packet);
+        parse4(skb, at, direction, asks, packet);
     else if (type == from_wire16(ETH_P_IPV6))
-        parse6(skb, at, direction, packet);
+        parse6(skb, at, direction, asks, packet);
 }
 
 #endif

@@ -9,6 +9,8 @@
 //! one before is their mean by weight, so that it strays less than a free one, and what is rare becomes rarer; and a delay
 //! is picked by the remainder of the draw, so that a correlation hardly shows in delays.
 
+use std::time::Duration;
+
 use super::prng::{Prng, aside};
 use super::{Moment, distribution};
 use crate::impairment::{Chance, Impairment, Likely, Loss};
@@ -45,6 +47,9 @@ pub struct Fate {
     /// It had a second copy.
     pub duplicated: bool,
 }
+
+/// What an entry of a table is that stands for the jitter itself (`NETEM_DIST_SCALE`).
+const SCALE: i64 = 8192;
 
 /// An impairment at work on one row of packets.
 #[derive(Clone, Debug)]
@@ -201,6 +206,23 @@ impl Emulation {
         fate
     }
 
+    /// What every packet waits at least, before the time that it takes to transmit.
+    pub fn least_delay(&self) -> Duration {
+        if self.reorder.is_some() {
+            return Duration::ZERO;
+        }
+        let least = match (&self.table, self.jitter) {
+            (_, 0) => 0,
+            (None, jitter) => -jitter,
+            // What is rounded may be one less.
+            (Some(table), jitter) => {
+                let lowest = table.iter().copied().min().map_or(0, i64::from);
+                jitter.saturating_mul(lowest) / SCALE - 1
+            }
+        };
+        Duration::from_nanos(u64::try_from(self.delay.saturating_add(least)).unwrap_or(0))
+    }
+
     /// How many packets wait at most.
     pub fn limit(&self) -> u32 {
         self.limit
@@ -244,7 +266,6 @@ impl Emulation {
             let width = 2 * self.jitter as u32;
             return i64::from(drawn % width).saturating_add(self.delay) - self.jitter;
         };
-        const SCALE: i64 = 8192;
         let entry = i64::from(table[drawn as usize % table.len()]);
         // Whole parts and the rest apart, as netem does it, rounded away from zero.
         let rest = (self.jitter % SCALE) * entry;

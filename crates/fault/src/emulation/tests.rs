@@ -282,7 +282,7 @@ proptest! {
             loss: Some(Loss::Random(likely(chances[0], correlations[1]))),
             duplicate: likely(chances[1], correlations[2]),
             corrupt: likely(chances[2], correlations[3]),
-            reorder: Some(Reorder { likely: likely(chances[3], correlations[0]), gap }),
+            reorder: (gap > 0).then(|| Reorder { likely: likely(chances[3], correlations[0]), gap }),
             rate,
             limit: Some(10),
             seed,
@@ -292,6 +292,10 @@ proptest! {
             let packet = Packet { arrival: Moment(number as u64 * 1_000_000), length: 1 + number as u32 };
             let fate = one.arrive(packet, waiting);
             prop_assert_eq!(fate, other.arrive(packet, waiting));
+            for copy in fate.copies.iter().flatten().filter(|copy| !copy.overtakes) {
+                let least = one.least_delay().as_nanos() as u64;
+                prop_assert!(least == 0 || copy.due.0 >= packet.arrival.0 + least);
+            }
             let copies = fate.copies.iter().flatten().count();
             prop_assert_eq!(1 + usize::from(fate.duplicated), copies + usize::from(fate.lost + fate.no_room));
             for copy in fate.copies.iter().flatten() {

@@ -5,6 +5,8 @@
 //! is for many or comes from nobody in particular (RFC 1122 3.2.2, RFC 4443 2.4 e), nor the traffic by which neighbours find
 //! each other (RFC 4861).
 
+use super::checksum::checksum;
+
 const MAC: usize = 6;
 /// An Ethernet header without tags.
 const ETHERNET: usize = 14;
@@ -208,18 +210,6 @@ fn reset(segment: &[u8], length: usize) -> Option<Vec<u8>> {
 
 fn number(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
-}
-
-/// The sum of the internet (RFC 1071) over parts of which each but the last has an even length.
-fn checksum(parts: &[&[u8]]) -> [u8; 2] {
-    let mut sum = 0u32;
-    for pair in parts.iter().flat_map(|part| part.chunks(2)) {
-        sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
 }
 
 #[cfg(test)]

@@ -3,13 +3,12 @@
 //! It answers what may be answered ([`answer`]), at a bounded rate, as hosts do (RFC 1812 4.3.2.8): a flood must not be
 //! turned into another one.
 
-use std::time::Duration;
-
 use super::answer::answer;
 use super::clock::Clock;
 use super::counts::{Counts, Detail};
-use super::socket::{BATCH, Ring, Sender};
-use super::worker::Work;
+use super::sender::{BATCH, Sender};
+use super::socket::Ring;
+use super::worker::{Next, Work};
 use crate::emulation::Moment;
 
 /// Answers in a row, and how soon there may be another one.
@@ -54,7 +53,7 @@ impl Work for Answerer {
         &self.ring
     }
 
-    fn turn(&mut self) -> Option<Duration> {
+    fn turn(&mut self) -> Next {
         let now = Clock::read().now;
         let mut detail = self.counts.detail.unwrap_or_default();
         let mut answers = Vec::new();
@@ -72,13 +71,14 @@ impl Work for Answerer {
         self.ring.release(read);
         detail.arrived += read as u64;
         if !answers.is_empty() {
-            let refused = self.sender.send(answers.iter().map(Vec::as_slice));
+            let packets: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
+            let refused = self.sender.send(&packets);
             detail.refused += refused;
             self.counts.sent += answers.len() as u64 - refused;
             self.counts.bytes += answers.iter().map(|answer| answer.len() as u64).sum::<u64>();
         }
         self.counts.detail = Some(detail);
-        (read > 0).then_some(Duration::ZERO)
+        if read > 0 { Next::Again } else { Next::Listen(None) }
     }
 
     fn counts(&self) -> &Counts {

@@ -9,11 +9,14 @@
 
 mod answer;
 mod answerer;
+mod checksum;
 mod clock;
 mod counts;
 mod error;
 mod netem;
+mod run;
 mod scheduler;
+mod sender;
 mod socket;
 mod store;
 mod veth;
@@ -32,7 +35,8 @@ use crate::emulation::Emulation;
 use crate::impairment::Impairment;
 use answerer::Answerer;
 use scheduler::Scheduler;
-use socket::{Ring, Sender};
+use sender::Sender;
+use socket::Ring;
 use veth::Pair;
 use worker::{Work, Worker};
 

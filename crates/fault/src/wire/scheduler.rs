@@ -3,14 +3,18 @@
 //! It reads packets from a ring, asks [`Emulation`] what becomes of them, and sends each when it is due. A packet's delay
 //! counts from the moment at which the kernel put it into the ring, so that being read late adds nothing. One that is due
 //! at once goes from the ring's memory to the link, in a batch with those beside it; one that has to wait is copied once.
+//!
+//! As long as packets keep coming, the thread is not woken for each: those that come while it pauses are due after the pause
+//! at the earliest. Waking it costs whoever sends more than the packet does.
 
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::counts::{Counts, Detail};
-use super::socket::{BATCH, Frame, Ring, Sender};
+use super::sender::{BATCH, Sender};
+use super::socket::{Frame, Ring};
 use super::store::{Kept, Store};
-use super::worker::Work;
+use super::worker::{Next, Work};
 use crate::emulation::{Copy, Emulation, Moment, Packet, TimeQueue};
 
 /// The queue of one wire.
@@ -22,7 +26,17 @@ pub(super) struct Scheduler {
     counts: Counts,
     /// When the last packet came.
     newest: Moment,
+    /// How long a packet that comes now can be left alone.
+    leisure: Duration,
+    /// How many packets the last turn read.
+    lately: usize,
 }
+
+/// The longest pause: what fits into the ring meanwhile is four million packets per second.
+const LONGEST: Duration = Duration::from_millis(1);
+/// The pause where packets are due at once, taken only where they come in such numbers: less than a thread takes to wake.
+const SHORTEST: Duration = Duration::from_micros(30);
+const MANY: usize = 16;
 
 /// Packets that wait, and where.
 struct Line {
@@ -43,7 +57,8 @@ impl Scheduler {
         let store = Store::new(emulation.limit() as usize + BATCH);
         let line = Line { queue: TimeQueue::default(), store };
         let counts = Counts { detail: Some(Detail::default()), ..Counts::default() };
-        Scheduler { ring, sender, emulation, line, counts, newest: Moment(0) }
+        let leisure = (emulation.least_delay() / 2).min(LONGEST);
+        Scheduler { ring, sender, emulation, line, counts, newest: Moment(0), leisure, lately: 0 }
     }
 }
 
@@ -52,7 +67,7 @@ impl Work for Scheduler {
         &self.ring
     }
 
-    fn turn(&mut self) -> Option<Duration> {
+    fn turn(&mut self) -> Next {
         let clock = Clock::read();
         let mut detail = self.counts.detail.unwrap_or_default();
         let mut leaving = Vec::with_capacity(BATCH);
@@ -73,20 +88,18 @@ impl Work for Scheduler {
             let arrival = Arrival { at: self.newest, now: clock.now };
             arrival.take(frame, &mut self.emulation, &mut self.line, &mut leaving, &mut detail);
         }
-        let mut bytes = 0;
-        let store = &self.line.store;
-        let packets = leaving.iter().map(|packet| match packet {
-            Leaving::There(there) => there,
-            Leaving::Waited(kept) => store.bytes(kept),
-        });
-        let refused = if leaving.is_empty() {
-            0
-        } else {
-            self.sender.send(packets.inspect(|packet| bytes += packet.len() as u64))
-        };
+        let packets: Vec<&[u8]> = leaving
+            .iter()
+            .map(|packet| match packet {
+                Leaving::There(there) => there,
+                Leaving::Waited(kept) => self.line.store.bytes(kept),
+            })
+            .collect();
+        let bytes: usize = packets.iter().map(|packet| packet.len()).sum();
+        let refused = if packets.is_empty() { 0 } else { self.sender.send(&packets) };
         let worked = read > 0 || !leaving.is_empty();
         self.counts.sent += leaving.len() as u64 - refused;
-        self.counts.bytes += bytes;
+        self.counts.bytes += bytes as u64;
         for packet in leaving {
             if let Leaving::Waited(kept) = packet {
                 self.line.store.free(kept);
@@ -101,10 +114,22 @@ impl Work for Scheduler {
         detail.refused += refused;
         self.counts.waiting = self.line.queue.len() as u64;
         self.counts.detail = Some(detail);
+        let lately = std::mem::replace(&mut self.lately, read);
         if worked {
-            return Some(Duration::ZERO);
+            self.lately = lately.max(read);
+            return Next::Again;
         }
-        self.line.queue.next_due().map(|due| due.since(clock.now))
+        let due = self.line.queue.next_due().map(|due| due.since(clock.now));
+        let pause = match lately {
+            0 => Duration::ZERO,
+            MANY.. => self.leisure.max(SHORTEST),
+            _ => self.leisure,
+        };
+        match due {
+            _ if pause.is_zero() => Next::Listen(due),
+            Some(due) => Next::Pause(due.min(pause)),
+            None => Next::Pause(pause),
+        }
     }
 
     fn counts(&self) -> &Counts {

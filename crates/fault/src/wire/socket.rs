@@ -1,18 +1,22 @@
-//! Packet sockets on the private end (packet(7)): one with a receive ring, and one that sends.
+//! The packet socket on the private end that receives, with a ring (packet(7)), and what it has in common with the one that
+//! sends ([`super::sender`]).
 //!
 //! The ring is of version 2: the kernel hands every packet over at once, with the time at which it came, where version 3
 //! waits for a block to fill or its time to be up, which is counted in milliseconds. A packet that is too large for a frame of
-//! the ring is left whole in the socket's queue beside it (`PACKET_COPY_THRESH`). What is sent goes round the link's qdisc.
+//! the ring is left whole in the socket's queue beside it (`PACKET_COPY_THRESH`).
 //! See the kernel's Documentation/networking/packet_mmap.rst and net/packet/af_packet.c (`tpacket_rcv`).
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{c_int, sockaddr_ll, tpacket2_hdr};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
 use snorkel_rtnl::IfIndex;
+
+use super::checksum::{checksum, crc32c};
 
 /// `ETH_P_ALL` of linux/if_ether.h, in network byte order.
 const EVERYTHING: u16 = (libc::ETH_P_ALL as u16).to_be();
@@ -21,6 +25,12 @@ const DOT1Q: u16 = 0x8100;
 /// `PACKET_COPY_THRESH` and `TP_STATUS_COPY` of linux/if_packet.h.
 const PACKET_COPY_THRESH: c_int = 7;
 const TP_STATUS_COPY: u32 = 1 << 1;
+/// `PACKET_VNET_HDR` of linux/if_packet.h.
+pub(super) const PACKET_VNET_HDR: c_int = 15;
+/// What a packet socket with it has before each packet: `struct virtio_net_hdr` of linux/virtio_net.h, in the machine's own
+/// order of bytes.
+pub(super) const VNET: usize = 10;
+pub(super) const VNET_NEEDS_CSUM: u8 = 1;
 /// The length of what stands before a packet at least: a header, and the link's address behind it.
 const HEADER: usize = size_of::<tpacket2_hdr>() + size_of::<sockaddr_ll>();
 /// A VLAN tag, and the two addresses that stand before it.
@@ -33,7 +43,7 @@ const BLOCK: usize = 64 * 1024;
 /// How many packets the ring holds: at a gigabit per second, what comes in 50 ms.
 const FRAMES: usize = 4096;
 /// For packets that are too large for a frame, and for what is being sent.
-const BUFFER: c_int = 8 << 20;
+pub(super) const BUFFER: c_int = 8 << 20;
 /// The largest packet: the largest MTU, an Ethernet header with two tags.
 pub(super) const LARGEST: usize = 65535 + 22;
 
@@ -61,8 +71,13 @@ impl<'a> Frame<'a> {
             return None;
         }
         let mut bytes = vec![0; LARGEST];
-        let length = rustix::net::recv(self.socket, &mut bytes[..], rustix::net::RecvFlags::DONTWAIT).ok()?.0;
+        let mut head = [0; VNET];
+        let mut parts = [IoSliceMut::new(&mut head), IoSliceMut::new(&mut bytes)];
+        let mut control = RecvAncillaryBuffer::default();
+        let length = recvmsg(self.socket, &mut parts, &mut control, RecvFlags::DONTWAIT).ok()?.bytes;
+        let length = length.checked_sub(VNET)?;
         bytes.truncate(length);
+        sum_up(&head, &mut bytes);
         if let Some(tag) = self.tag
             && length >= ADDRESSES
         {
@@ -92,8 +107,9 @@ impl Ring {
     pub(super) fn open(link: IfIndex) -> io::Result<Ring> {
         let socket = packet_socket()?;
         set(&socket, libc::SOL_PACKET, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as c_int))?;
-        set(&socket, libc::SOL_PACKET, libc::PACKET_RESERVE, &(TAG as libc::c_uint))?;
         set(&socket, libc::SOL_PACKET, PACKET_COPY_THRESH, &1)?;
+        // Tells which packets have no check sum yet.
+        set(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1)?;
         // The other socket's packets are this link's own.
         set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)?;
         set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER)?;
@@ -151,8 +167,8 @@ impl Ring {
         }
         // SAFETY: the frame is the reader's now, and its header lies at its begin; the kernel does not write there any more.
         let header = unsafe { self.header(ahead).as_ref() };
-        let mut offset = usize::from(header.tp_mac).clamp(HEADER + TAG, FRAME);
-        let mut length = (header.tp_snaplen as usize).min(FRAME - offset);
+        let offset = usize::from(header.tp_mac).clamp(HEADER + VNET, FRAME);
+        let length = (header.tp_snaplen as usize).min(FRAME - offset);
         let cut = length < header.tp_len as usize;
         let tag = (status & libc::TP_STATUS_VLAN_VALID != 0).then(|| {
             let known = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
@@ -162,20 +178,26 @@ impl Ring {
         });
         let time = u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec);
         let back = tag.filter(|_| !cut && length >= ADDRESSES);
-        if back.is_some() {
-            // The four bytes before the packet are free for it (`PACKET_RESERVE`).
-            offset -= TAG;
-            length += TAG;
-        }
         // SAFETY: offset and length are within the frame, behind its header, as made sure of above; the caller looks at each
         // frame once, and it is not released as long as the value lives (`Ring::release` takes the ring exclusively).
         let bytes = unsafe {
-            std::slice::from_raw_parts_mut(self.header(ahead).cast::<u8>().add(offset).as_ptr(), length)
+            let begin = self.header(ahead).cast::<u8>().add(offset - VNET);
+            std::slice::from_raw_parts_mut(begin.as_ptr(), VNET + length)
         };
-        if let Some(tag) = back {
-            bytes.copy_within(TAG..TAG + ADDRESSES, 0);
-            bytes[ADDRESSES..ADDRESSES + TAG].copy_from_slice(&tag);
+        let (head, packet) = bytes.split_at_mut(VNET);
+        if !cut {
+            sum_up(head, packet);
         }
+        // What stood before the packet has been read, and there is room for a tag.
+        let begin = match back {
+            None => VNET,
+            Some(tag) => {
+                bytes.copy_within(VNET..VNET + ADDRESSES, VNET - TAG);
+                bytes[VNET - TAG + ADDRESSES..VNET + ADDRESSES].copy_from_slice(&tag);
+                VNET - TAG
+            }
+        };
+        let bytes = &mut bytes[begin..];
         Some(Frame { socket: self.socket.as_fd(), bytes, time, status, tag, cut })
     }
 
@@ -218,69 +240,35 @@ impl Drop for Ring {
     }
 }
 
-/// How many packets are sent with one system call at most.
-pub(super) const BATCH: usize = 256;
+/// Where SCTP has its check sum; nobody else has it there.
+const SCTP_SUM: usize = 8;
 
-/// A socket that sends, and the lists that the kernel reads.
-pub(super) struct Sender {
-    socket: OwnedFd,
-    parts: Vec<libc::iovec>,
-    messages: Vec<libc::mmsghdr>,
-}
-
-// SAFETY: the lists point to packets only within a call of `send`.
-unsafe impl Send for Sender {}
-
-impl Sender {
-    /// Opens one on a link of the calling thread's namespace.
-    pub(super) fn open(link: IfIndex) -> io::Result<Sender> {
-        let socket = packet_socket()?;
-        set(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1)?;
-        set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER)?;
-        // It hears nothing: of no protocol.
-        bind(&socket, link, 0)?;
-        Ok(Sender { socket, parts: Vec::with_capacity(BATCH), messages: Vec::with_capacity(BATCH) })
+/// Gives a packet the check sum that its sender has left to the link, if it has: what stands in its place is the pseudo-header's
+/// (Documentation/networking/checksum-offloads.rst).
+fn sum_up(head: &[u8], packet: &mut [u8]) {
+    if head[0] & VNET_NEEDS_CSUM == 0 {
+        return;
     }
-
-    /// Sends packets in order; gives how many of them the link refused.
-    pub(super) fn send<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) -> u64 {
-        self.parts.clear();
-        self.messages.clear();
-        // The kernel only reads what the pointers point to.
-        self.parts.extend(packets.map(|packet| libc::iovec {
-            iov_base: packet.as_ptr().cast_mut().cast(),
-            iov_len: packet.len(),
-        }));
-        for part in &mut self.parts {
-            // SAFETY: a message header is plain numbers and pointers; zeroes mean nothing there.
-            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            message.msg_hdr.msg_iov = part;
-            message.msg_hdr.msg_iovlen = 1;
-            self.messages.push(message);
-        }
-        let mut refused = 0;
-        let mut sent = 0;
-        while sent < self.messages.len() {
-            let rest = &mut self.messages[sent..];
-            // SAFETY: each message points to one part, each part to a packet that is borrowed for the length of this call;
-            // the list is as long as is said.
-            let done = unsafe {
-                libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0)
-            };
-            if done > 0 {
-                sent += done as usize;
-            } else if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                // The first of them cannot be sent: it is passed over, as a link loses it.
-                refused += 1;
-                sent += 1;
-            }
-        }
-        refused
+    let number = |at: usize| usize::from(u16::from_ne_bytes([head[at], head[at + 1]]));
+    let (begin, place) = (number(6), number(6) + number(8));
+    let Some(summed) = packet.get(begin..) else { return };
+    let (sum, length) = if number(8) == SCTP_SUM {
+        (crc32c(summed), 4)
+    } else {
+        let [a, b] = match checksum(&[summed]) {
+            // Zero says that there is none (RFC 768).
+            [0, 0] => [0xff; 2],
+            sum => sum,
+        };
+        ([a, b, 0, 0], 2)
+    };
+    if let Some(there) = packet.get_mut(place..place + length) {
+        there.copy_from_slice(&sum[..length]);
     }
 }
 
 /// A packet socket of the calling thread's network namespace; it hears nothing yet.
-fn packet_socket() -> io::Result<OwnedFd> {
+pub(super) fn packet_socket() -> io::Result<OwnedFd> {
     // SAFETY: socket takes numbers only.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -290,7 +278,7 @@ fn packet_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn bind(socket: &OwnedFd, link: IfIndex, protocol: u16) -> io::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, link: IfIndex, protocol: u16) -> io::Result<()> {
     // SAFETY: an address is plain numbers; the fields that matter are set below.
     let mut address: sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;
@@ -302,7 +290,7 @@ fn bind(socket: &OwnedFd, link: IfIndex, protocol: u16) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })
 }
 
-fn set<T>(socket: &OwnedFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+pub(super) fn set<T>(socket: &OwnedFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel reads at most `length` bytes of the value, which is that long.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const *value).cast(), length) })

@@ -17,13 +17,23 @@ use super::socket::Ring;
 pub(super) trait Work: Send + 'static {
     /// Where packets come from.
     fn ring(&self) -> &Ring;
-    /// Does what there is to do now, up to some bounded amount. How long until there is something to do even if no packet comes:
-    /// zero to be called again at once, `None` if there is nothing.
-    fn turn(&mut self) -> Option<Duration>;
+    /// Does what there is to do now, up to some bounded amount.
+    fn turn(&mut self) -> Next;
     /// What was counted so far.
     fn counts(&self) -> &Counts;
     /// Called when there is nothing to do, before the thread sleeps.
     fn rest(&mut self);
+}
+
+/// When a thread has its next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// At once.
+    Again,
+    /// When a packet comes; at the latest after this time, if there is one.
+    Listen(Option<Duration>),
+    /// After this time, whatever comes: packets that come meanwhile need nothing before.
+    Pause(Duration),
 }
 
 /// A wire's thread. It ends with the value.
@@ -80,11 +90,13 @@ impl Drop for Worker {
 
 fn serve(work: &mut impl Work, counts: &Shared, bell: &Bell) {
     while !bell.rung.load(Ordering::Acquire) {
-        let wait = work.turn();
+        let next = work.turn();
         counts.write(work.counts());
-        if wait == Some(Duration::ZERO) {
-            continue;
-        }
+        let (wait, listens) = match next {
+            Next::Again => continue,
+            Next::Listen(wait) => (wait, true),
+            Next::Pause(wait) => (Some(wait), false),
+        };
         work.rest();
         counts.write(work.counts());
         let timeout = wait.map(|wait| Timespec {
@@ -92,12 +104,13 @@ fn serve(work: &mut impl Work, counts: &Shared, bell: &Bell) {
             tv_nsec: wait.subsec_nanos().into(),
         });
         let mut watched = [
-            PollFd::from_borrowed_fd(work.ring().as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(bell.wakes.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(work.ring().as_fd(), PollFlags::IN),
         ];
+        let watched = if listens { &mut watched[..] } else { &mut watched[..1] };
         // Whatever wakes it, an error of the link also: the next turn sees.
-        let _ = poll(&mut watched, timeout.as_ref());
-        if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+        let _ = poll(watched, timeout.as_ref());
+        if watched.get(1).is_some_and(|ring| ring.revents().intersects(PollFlags::ERR | PollFlags::HUP)) {
             // The link went down or away. Asking takes the error out of the socket, or this would not sleep any more.
             let _ = rustix::net::sockopt::socket_error(work.ring());
         }
