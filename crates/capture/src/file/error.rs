@@ -93,7 +93,7 @@ pub enum WriteError {
         name: String,
     },
     /// No room is left: on the file system, in the user's quota, or under the limit of a file's size.
-    #[error("no room is left for {name}: {lost} packets could not be written")]
+    #[error("no room is left for {name}{}", packets(*lost, "could not be written"))]
     Full {
         /// The output's name.
         name: String,
@@ -104,7 +104,7 @@ pub enum WriteError {
         source: io::Error,
     },
     /// Writing failed otherwise.
-    #[error("cannot write to {name}: {lost} packets are not in it")]
+    #[error("cannot write to {name}{}", packets(*lost, "are not in it"))]
     Write {
         /// The output's name.
         name: String,
@@ -139,4 +139,9 @@ pub enum WriteError {
         /// How many interfaces the file has.
         known: usize,
     },
+}
+
+/// `: 3 packets …`; nothing of what is not made of packets.
+fn packets(lost: u64, what: &str) -> String {
+    if lost == 0 { String::new() } else { format!(": {lost} packets {what}") }
 }

@@ -20,7 +20,12 @@ impl Tap {
     /// Starts it with these words and returns when it taps.
     #[track_caller]
     pub(crate) fn start(words: &[&str]) -> Tap {
-        let mut command = snorkel([&["tap"], words].concat());
+        Tap::run(snorkel([&["tap"], words].concat()))
+    }
+
+    /// The same with a command that comes to be one.
+    #[track_caller]
+    pub(crate) fn run(mut command: Command) -> Tap {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = [
             lines(child.stdout.take().map(|from| Box::new(from) as Box<dyn Read + Send>)),

@@ -13,6 +13,10 @@ use crate::event::{Direction, Time};
 const MAX_LINE: usize = 64 << 10;
 /// No head has more fields; servers take 100.
 const MAX_FIELDS: usize = 256;
+/// A line ends with CR and LF; that some say LF alone is not counted.
+const LINE_END: u64 = 2;
+/// So much of a field's value is shown.
+const MAX_VALUE: usize = 8 << 10;
 /// No client has more requests under way.
 const MAX_PENDING: usize = 4096;
 
@@ -41,6 +45,8 @@ enum Place {
 struct Head {
     start: String,
     fields: Vec<(String, String)>,
+    /// How long it is, with all ends of lines.
+    bytes: u64,
 }
 
 impl Head {
@@ -82,6 +88,8 @@ struct Pending {
     upgrade: Option<String>,
     begun: Time,
     body: u64,
+    /// From its head to its end, once that has come.
+    sent: Option<Duration>,
     /// Of its answer, once that has begun.
     status: Option<u16>,
     took: Option<Duration>,
@@ -151,13 +159,15 @@ impl Http1 {
             upgrade: upgrade.map(|upgrade| text(upgrade.as_bytes(), 64)),
             begun: time,
             body: 0,
+            sent: matches!(place, Place::Start).then_some(Duration::ZERO),
             status: None,
             took: None,
         });
         let mut said = Said::new(Direction::ToServer, Protocol::Http1, Kind::Request, name)
             .with("method", method)
             .with("target", shown)
-            .with("version", version);
+            .with("version", version)
+            .with("head_bytes", head.bytes);
         if let Some(host) = head.get("host") {
             said = said.with("host", text(host.as_bytes(), 256));
         }
@@ -181,6 +191,7 @@ impl Http1 {
             .with("status", u64::from(status))
             .with("reason", reason)
             .with("version", version)
+            .with("head_bytes", head.bytes)
             .with("headers", shown_fields(head, out.show_secrets));
         out.say(match &pending {
             Some(pending) => said.with("request", pending.text.clone()),
@@ -227,7 +238,7 @@ impl Http1 {
             Direction::ToServer => {
                 let body = self.bodies[direction.index()];
                 if let Some(pending) = self.pending.back_mut() {
-                    pending.body = body;
+                    (pending.body, pending.sent) = (body, Some(time.since(pending.begun)));
                 }
             }
             Direction::ToClient => self.complete(time, out),
@@ -239,22 +250,17 @@ impl Http1 {
         let body = std::mem::take(&mut self.bodies[Direction::ToClient.index()]);
         let Some(pending) = self.pending.pop_front() else { return };
         let status = pending.status.unwrap_or_default();
-        out.say(
-            Said::new(
-                Direction::ToClient,
-                Protocol::Http1,
-                Kind::Exchange,
-                format!("{} → {status}", pending.text),
-            )
+        let text = format!("{} → {status}", pending.text);
+        let mut said = Said::new(Direction::ToClient, Protocol::Http1, Kind::Exchange, text)
             .took(Some(time.since(pending.begun)))
             .with("status", u64::from(status))
             .with("request_body", pending.body)
             .with("response_body", body)
-            .with(
-                "waited_ns",
-                u64::try_from(pending.took.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX),
-            ),
-        );
+            .with("waited_ns", pending.took.unwrap_or_default());
+        if let Some(sent) = pending.sent {
+            said = said.with("sent_ns", sent);
+        }
+        out.say(said);
     }
 }
 
@@ -278,12 +284,17 @@ impl Decoder for Http1 {
                     Some(line) => Place::Head(Head {
                         start: String::from_utf8_lossy(&line).into_owned(),
                         fields: Vec::new(),
+                        bytes: line.len() as u64 + LINE_END,
                     }),
                 },
                 Place::Head(mut head) => match self.lines[at].next(&mut input, MAX_LINE)? {
                     None => Place::Head(head),
-                    Some(line) if line.is_empty() => self.head(direction, time, head, out)?,
+                    Some(line) if line.is_empty() => {
+                        head.bytes += LINE_END;
+                        self.head(direction, time, head, out)?
+                    }
                     Some(line) => {
+                        head.bytes += line.len() as u64 + LINE_END;
                         let line = String::from_utf8_lossy(&line);
                         let (name, value) =
                             line.split_once(':').ok_or(Garbled("a header field has no colon"))?;
@@ -380,7 +391,7 @@ fn is_token(byte: u8) -> bool {
 
 fn shown_fields(head: &Head, show_secrets: bool) -> Vec<(String, String)> {
     let shown = |(name, value): &(String, String)| {
-        let value = text(value.as_bytes(), 1024);
+        let value = text(value.as_bytes(), MAX_VALUE);
         (text(name.as_bytes(), 128), if show_secrets { value } else { mask::field(name, value) })
     };
     head.fields.iter().map(shown).collect()

@@ -657,6 +657,10 @@ impl<G: Gate> Relay<G> {
             None => self.end(key, End::Cut { why: format!("reset, matching '{pattern}'") }, true),
             Some(answer) => {
                 connection.answered = Some(format!("answered, matching '{pattern}'"));
+                let at = (connection.id, connection.ends);
+                if let Some(observer) = &mut connection.observer {
+                    observer.tell_bytes(at, Direction::ToClient, now(), &answer, &mut self.teller);
+                }
                 // What the application has said before is still the client's.
                 connection.halves[Direction::ToClient.index()].push_own(answer);
                 connection.halves[Direction::ToServer.index()].discard(&mut self.pipes);
@@ -684,12 +688,12 @@ impl<G: Gate> Relay<G> {
     /// A direction's end was passed on.
     fn finished(&mut self, key: Key, direction: Direction) {
         let Some(connection) = self.connections.get(key) else { return };
-        if let Some(why) = connection.answered.take() {
-            return self.end(key, End::Cut { why }, false);
-        }
         let at = (connection.id, connection.ends);
         if let Some(observer) = &mut connection.observer {
             observer.finish(at, direction, now(), &mut self.teller);
+        }
+        if let Some(why) = connection.answered.take() {
+            self.end(key, End::Cut { why }, false);
         }
     }
 
