@@ -404,7 +404,7 @@ mod tests {
                     ],
                     "content": {"size": 3, "mimeType": "text/html"},
                     "redirectURL": "/x",
-                    "headersSize": 78,
+                    "headersSize": 80,
                     "bodySize": 3,
                 },
                 "cache": {},
