@@ -63,7 +63,7 @@ impl Packets {
     pub fn take<E>(
         &mut self,
         event: &Event,
-        emit: &mut dyn FnMut(Time, Direction, &[u8]) -> Result<(), E>,
+        mut emit: impl FnMut(Time, Direction, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         use Direction::{ToClient, ToServer};
         let id = event.connection;

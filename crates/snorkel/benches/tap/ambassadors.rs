@@ -20,7 +20,8 @@ impl Ambassador {
     pub(crate) fn snorkel(snorkel: &str, target: &str, port: u16, words: &[&str]) -> Ambassador {
         let mut command = Command::new(snorkel);
         command.args(["tap", &format!("{target}:{port}")]).args(words);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("snorkel is there");
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("snorkel is there");
         let mut said = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut line = String::new();
         while !line.contains("tapping") {
@@ -79,7 +80,8 @@ impl Ambassador {
     /// Memory that is its own, in bytes: resident, and not shared with a file (proc_pid_status(5), RssAnon).
     pub(crate) fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel tells it");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel tells it");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") * 1024
     }
 }

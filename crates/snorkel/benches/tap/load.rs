@@ -12,9 +12,8 @@ const PIECE: usize = 256 << 10;
 
 /// Answers `GET /N` with N bytes, as often as it is asked on a connection; closes first where it is asked to.
 pub(crate) fn serve(netns: &Netns, port: u16) {
-    let listener = netns
-        .run(|| TcpListener::bind(("0.0.0.0", port)).expect("the port is free"))
-        .expect("the node runs");
+    let listener =
+        netns.run(|| TcpListener::bind(("0.0.0.0", port)).expect("the port is free")).expect("the node runs");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let answer = std::thread::Builder::new().stack_size(128 << 10);
@@ -63,9 +62,8 @@ fn answers(stream: TcpStream) -> std::io::Result<()> {
 
 /// Takes connections and holds them, silent, as long as the bench runs.
 pub(crate) fn hold(netns: &Netns, port: u16) {
-    let listener = netns
-        .run(|| TcpListener::bind(("0.0.0.0", port)).expect("the port is free"))
-        .expect("the node runs");
+    let listener =
+        netns.run(|| TcpListener::bind(("0.0.0.0", port)).expect("the port is free")).expect("the node runs");
     std::thread::spawn(move || listener.incoming().flatten().collect::<Vec<_>>());
 }
 
@@ -79,7 +77,9 @@ pub(crate) fn connect(netns: &Netns, to: SocketAddr) -> TcpStream {
 
 /// Asks for so many bytes and reads them; gives how many came with their head.
 fn ask(stream: &mut TcpStream, size: usize, buffer: &mut [u8], more: &str) -> usize {
-    stream.write_all(format!("GET /{size} HTTP/1.1\r\nHost: server\r\n{more}\r\n").as_bytes()).expect("it is open");
+    stream
+        .write_all(format!("GET /{size} HTTP/1.1\r\nHost: server\r\n{more}\r\n").as_bytes())
+        .expect("it is open");
     let (mut read, mut whole) = (0, usize::MAX);
     while read < whole {
         let count = stream.read(buffer).expect("an answer comes");

@@ -79,7 +79,7 @@ impl Paths {
         };
         let (client, server) = (netns(0), netns(1));
         let target = format!("lab:{}/{}", lab.name, lab.nodes[1].name);
-        let address = SocketAddr::new(lab.nodes[1].addresses[0].into(), PLAIN);
+        let address = SocketAddr::new(lab.nodes[1].addresses[0], PLAIN);
         for port in [PLAIN, TAPPED, DECODED] {
             load::serve(&server, port);
         }
@@ -104,7 +104,11 @@ impl Paths {
     }
 
     /// Measures through each of these ports in turn; the medians of what was measured.
-    fn measure<const N: usize>(&self, ports: [u16; N], measure: impl Fn(&Netns, SocketAddr) -> f64) -> [f64; N] {
+    fn measure<const N: usize>(
+        &self,
+        ports: [u16; N],
+        measure: impl Fn(&Netns, SocketAddr) -> f64,
+    ) -> [f64; N] {
         let mut all = [const { Vec::new() }; N];
         for _ in 0..ROUNDS {
             for (port, all) in ports.iter().zip(&mut all) {
@@ -126,11 +130,13 @@ fn bulk(paths: &Paths) {
             "\nbulk from the application through {connections} connections for {} s (median of {ROUNDS}, in turn)",
             LASTING.as_secs()
         );
-        let [direct, tapped, decoded, socat, haproxy] =
-            paths.measure([PLAIN, TAPPED, DECODED, SOCAT, HAPROXY], |client, to| {
+        let [direct, tapped, decoded, socat, haproxy] = paths
+            .measure([PLAIN, TAPPED, DECODED, SOCAT, HAPROXY], |client, to| {
                 load::bulk(client, to, connections, LASTING)
             });
-        let row = |what: &str, rate: f64, more: &str| println!("  {what:<28} {:>7.2} Gbit/s  {more}", rate * 8.0 / 1e9);
+        let row = |what: &str, rate: f64, more: &str| {
+            println!("  {what:<28} {:>7.2} Gbit/s  {more}", rate * 8.0 / 1e9)
+        };
         row("nobody between", direct, "");
         let (beside_socat, beside_haproxy) = (tapped / socat, tapped / haproxy);
         row(
@@ -163,12 +169,9 @@ fn latency(paths: &Paths) {
         }
     }
     let [direct, tapped, socat, haproxy] = all.map(|both| both.map(median));
-    for (what, [half, most]) in [
-        ("nobody between", direct),
-        ("snorkel tap", tapped),
-        ("socat", socat),
-        ("haproxy, splice", haproxy),
-    ] {
+    for (what, [half, most]) in
+        [("nobody between", direct), ("snorkel tap", tapped), ("socat", socat), ("haproxy, splice", haproxy)]
+    {
         println!(
             "  {what:<28} p50 {half:>7.1} µs   p99 {most:>7.1} µs   (added: {:.1} and {:.1})",
             half - direct[0],

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use snorkel_lab::{LabSpec, Scoped};
-use snorkel_netns::Process;
+use snorkel_lab::LabSpec;
 
 use crate::common::{good, lab, snorkel, target};
-use crate::kit::{Tap, attempt, in_order, inside, needs};
+use crate::kit::{Tap, attempt, connect, in_order, inside, needs};
 
 /// What tshark makes of a capture; with these words it must not complain.
 #[track_caller]
@@ -38,13 +37,6 @@ fn archive(file: &Path) -> Vec<Value> {
     assert_eq!(archive["log"]["version"], "1.2");
     assert_eq!(archive["log"]["creator"]["name"], "snorkel");
     archive["log"]["entries"].as_array().unwrap().clone()
-}
-
-fn connect(lab: &Scoped) -> TcpStream {
-    let client = Process::open(lab.node("client").unwrap().pid.unwrap()).unwrap().netns().unwrap();
-    let stream = client.run(|| TcpStream::connect("198.19.0.2:80").unwrap()).unwrap();
-    stream.set_read_timeout(Some(crate::common::LONGEST)).unwrap();
-    stream
 }
 
 #[test]
@@ -240,7 +232,7 @@ fn a_full_disk_ends_the_recording_and_no_connection() {
     let mut tap = Tap::run(command);
     // The disk is that of the tap's own mount namespace, which lives as long as somebody looks at it.
     let disk = fs::File::open(format!("/proc/{}/root{}", tap.pid(), dir.path().display())).unwrap();
-    let mut led = connect(&lab);
+    let mut led = connect(&lab, "client", "198.19.0.2:80");
     let send = |stream: &mut TcpStream| {
         stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 400000\r\n\r\n").unwrap();
         stream.write_all(&vec![b'x'; 400_000]).unwrap();

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with, getsockname, sockopt};
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with, getsockname, sockopt};
 
 use super::connection::{Connection, Side, Socket};
 use super::half::{Half, reset_on_close};
@@ -20,28 +20,33 @@ use crate::spoil;
 
 /// Descriptors that are not for connections: the program's own, and some to spare.
 const SPARE: usize = 64;
+const TOO_FEW: &str = "this process may have no more file descriptors";
 
 impl<G: Gate> Relay<G> {
-    /// Takes all connections that wait.
+    /// Takes all connections that wait. Those that come while descriptors run short were led here before the way was
+    /// closed: what is to spare is for them.
     pub(super) fn accept(&mut self, at: usize) {
         loop {
-            if self.is_short() {
-                return self.run_short("this process may have no more file descriptors");
-            }
             let Some(listener) = self.listeners.get(at) else { return };
-            match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            let why = match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((socket, Some(client))) => {
                     if let Ok(client) = SocketAddr::try_from(client) {
                         self.take(socket, client);
                     }
+                    if self.is_short() {
+                        self.run_short(TOO_FEW);
+                    }
+                    continue;
                 }
-                Ok((_, None)) => {}
+                Ok((_, None)) => continue,
                 Err(Errno::AGAIN) => return,
-                Err(Errno::MFILE) => return self.run_short("this process may have no more file descriptors"),
-                Err(Errno::NFILE) => return self.run_short("the machine may have no more open files"),
+                Err(Errno::MFILE) => TOO_FEW,
+                Err(Errno::NFILE) => "the machine may have no more open files",
                 // The connection was gone before it was taken, or it is the network's error (accept(2)).
-                Err(_) => {}
-            }
+                Err(_) => continue,
+            };
+            self.run_short(why);
+            return self.turn_away();
         }
     }
 
@@ -57,10 +62,6 @@ impl<G: Gate> Relay<G> {
         }
         self.short = true;
         self.gate.set_open(false);
-        for listener in &self.listeners {
-            // Whoever waits in it would wake the relay again and again.
-            let _ = epoll::delete(&self.epoll, listener);
-        }
         if !self.said_short {
             self.said_short = true;
             self.teller.tell(Word::Warning(format!(
@@ -70,12 +71,22 @@ impl<G: Gate> Relay<G> {
         }
     }
 
+    /// Resets what waits and cannot be taken, with the descriptor that is kept for this (accept(2) has no other way).
+    fn turn_away(&mut self) {
+        for at in 0..self.listeners.len() {
+            self.reserve = None;
+            while let Ok(socket) = accept_with(&self.listeners[at], SocketFlags::CLOEXEC) {
+                // It is closed with something unread, or by this: a reset, as from a host that has no room.
+                let _ = reset_on_close(&socket);
+                drop(socket);
+            }
+            self.reserve = self.control.try_clone().ok();
+        }
+    }
+
+    /// Leads new connections here again.
     pub(super) fn run_on(&mut self) {
         self.short = false;
-        for (at, listener) in self.listeners.iter().enumerate() {
-            let data = epoll::EventData::new_u64(Token::Listener(at).number());
-            let _ = epoll::add(&self.epoll, listener, data, epoll::EventFlags::IN);
-        }
         self.gate.set_open(true);
     }
 
@@ -117,7 +128,7 @@ impl<G: Gate> Relay<G> {
                 };
                 tell((id, ends), now(), never(end), &mut self.teller);
                 if short {
-                    self.run_short("this process may have no more file descriptors");
+                    self.run_short(TOO_FEW);
                 }
                 return;
             }

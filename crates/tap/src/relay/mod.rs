@@ -91,6 +91,8 @@ pub struct Relay<G> {
     timers: BinaryHeap<Reverse<(Instant, Key)>>,
     /// How many descriptors the process may have.
     limit: usize,
+    /// A descriptor that stands for one when there is none left.
+    reserve: Option<OwnedFd>,
     /// There are too few descriptors for a further connection.
     short: bool,
     said_short: bool,
@@ -121,6 +123,7 @@ impl<G: Gate> Relay<G> {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Ok(Relay {
             looks: options.looks(),
+            reserve: Some(control.try_clone()?),
             epoll,
             listeners,
             control,

@@ -250,6 +250,7 @@ impl Tap {
         recording: Option<(Recording, Keeper)>,
     ) -> Outcome {
         let (recording, keeper) = recording.unzip();
+        allow_descriptors();
         let (to, heard) = sync_channel::<Heard>(ROOM);
         let mut taps = Vec::new();
         let mut inhabitants = Vec::new();
@@ -402,6 +403,14 @@ fn cgroup() -> Option<File> {
     let mounts = snorkel_netns::mounts::parse(&table);
     let mount = mounts.iter().find(|mount| mount.kind == "cgroup2")?;
     File::open(&mount.point).ok()
+}
+
+/// Allows as many descriptors as may be allowed: each connection takes two, and many systems give 1024 at first.
+fn allow_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // With fewer there are fewer connections at once, which is told when it comes to that.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// A seed that is short enough to be typed again.

@@ -118,7 +118,7 @@ struct Recorded {
 impl Keep for Recorded {
     fn take(&mut self, tap: usize, event: &Event) -> Result<(), WriteError> {
         let Some(maker) = self.makers.get_mut(tap) else { return Ok(()) };
-        maker.take(event, &mut |time, direction, packet| {
+        maker.take(event, |time, direction, packet| {
             self.output.packet(&Packet {
                 time: Timestamp(time.0),
                 interface: tap,
