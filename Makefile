@@ -50,7 +50,7 @@ test-kernels: test-deps ## the tests of what is done in the kernel, on Debian's 
 	CARGO=$(CARGO) scripts/test-kernels
 
 bench: release test-deps ## the speed compared with the usual tools, side by side
-	SNORKEL_BENCH_BINARY=$(CURDIR)/dist/snorkel $(CARGO) bench --locked --package snorkel --bench speed --bench capture --bench faults
+	SNORKEL_BENCH_BINARY=$(CURDIR)/dist/snorkel $(CARGO) bench --locked --package snorkel --bench speed --bench capture --bench faults --bench tap
 
 fmt: ## formats all sources
 	$(CARGO) fmt --all

@@ -5,7 +5,15 @@
 #[path = "tap/clients.rs"]
 mod clients;
 mod common;
+#[path = "tap/crowd.rs"]
+mod crowd;
+#[path = "tap/docker.rs"]
+mod docker;
 #[path = "tap/ends.rs"]
 mod ends;
 #[path = "tap/kit.rs"]
 mod kit;
+#[path = "tap/record.rs"]
+mod record;
+#[path = "tap/spoil.rs"]
+mod spoil;

@@ -122,6 +122,8 @@ pub enum What {
     Bytes {
         /// Which way.
         direction: Direction,
+        /// How many bytes of this direction were told, or would have been had there been room, before these.
+        offset: u64,
         /// Which; never empty.
         bytes: Vec<u8>,
     },
@@ -129,6 +131,8 @@ pub enum What {
     Finished {
         /// Which way.
         direction: Direction,
+        /// How many bytes it has said.
+        offset: u64,
     },
     /// What a decoder made of bytes.
     Said(crate::decode::Said),
@@ -169,7 +173,7 @@ pub enum Told {
     NoRoom,
 }
 
-/// Where a relay tells what happens. It never waits: what nobody takes in time is counted.
+/// Where a relay tells what happens. What nobody takes in time is counted, not waited for.
 pub struct Teller {
     to: Box<dyn FnMut(Word) -> Told + Send>,
     untold: u64,
@@ -182,7 +186,7 @@ impl fmt::Debug for Teller {
 }
 
 impl Teller {
-    /// A teller that hands words to this function, which must not wait.
+    /// A teller that hands words to this function. The relay waits for it, and all its connections with it.
     pub fn new(to: impl FnMut(Word) -> Told + Send + 'static) -> Teller {
         Teller { to: Box::new(to), untold: 0 }
     }

@@ -2,11 +2,12 @@
 //! wanted; with the process that does it everything is as it was.
 //!
 //! [`steer`] brings connections here and reaches the application; [`relay`] passes bytes on; [`decode`] reads what is
-//! said; [`spoil`] makes it worse; [`event`] is what is told of it all.
+//! said; [`spoil`] makes it worse; [`event`] is what is told of it all, [`packets`] is what can be kept of it.
 
 pub mod decode;
 mod error;
 pub mod event;
+pub mod packets;
 pub mod proxy;
 pub mod relay;
 pub mod spoil;

@@ -31,6 +31,11 @@ impl Lines {
         Lines { clock: Clock::new(TimeFormat::Clock, Zone::Local, false), style, verbose }
     }
 
+    /// Whether more than the ends of connections is shown.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// The lines of an event; none if it is not shown.
     pub(crate) fn event(&mut self, tap: usize, event: &Event, called: &Called) -> String {
         let mut out = Vec::new();

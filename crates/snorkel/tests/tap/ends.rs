@@ -1,13 +1,12 @@
 //! How a tap begins and ends, and what is there afterwards: nothing.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpStream;
 
 use snorkel_lab::{LabSpec, Scoped};
-use snorkel_netns::Process;
 
 use crate::common::{lab, run, target};
-use crate::kit::{Tap, attempt, inside};
+use crate::kit::{Tap, ask, attempt, inside};
 
 fn greeting(lab: &Scoped) -> String {
     inside(lab, "client", &["curl", "-s4", "http://web/"])
@@ -22,21 +21,7 @@ fn traces(lab: &Scoped) -> String {
 
 /// A connection from the client to web's port.
 fn connect(lab: &Scoped) -> TcpStream {
-    let client = Process::open(lab.node("client").unwrap().pid.unwrap()).unwrap().netns().unwrap();
-    let stream = client.run(|| TcpStream::connect("198.19.0.2:80").unwrap()).unwrap();
-    stream.set_read_timeout(Some(crate::common::LONGEST)).unwrap();
-    stream
-}
-
-fn ask(stream: &mut TcpStream) -> String {
-    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\n") || !String::from_utf8_lossy(&answer).contains("hello") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        answer.push(byte[0]);
-    }
-    String::from_utf8(answer).unwrap()
+    crate::kit::connect(lab, "client", "198.19.0.2:80")
 }
 
 #[test]

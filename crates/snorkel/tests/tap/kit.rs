@@ -1,11 +1,13 @@
 //! A tap that runs beside a test, and servers that run in a lab's nodes.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use snorkel_lab::Scoped;
+use snorkel_netns::{Netns, Process};
 
 use crate::common::{LONGEST, Ran, run, snorkel, target};
 
@@ -20,7 +22,12 @@ impl Tap {
     /// Starts it with these words and returns when it taps.
     #[track_caller]
     pub(crate) fn start(words: &[&str]) -> Tap {
-        let mut command = snorkel([&["tap"], words].concat());
+        Tap::run(snorkel([&["tap"], words].concat()))
+    }
+
+    /// The same with a command that comes to be one.
+    #[track_caller]
+    pub(crate) fn run(mut command: Command) -> Tap {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = [
             lines(child.stdout.take().map(|from| Box::new(from) as Box<dyn Read + Send>)),
@@ -135,6 +142,33 @@ impl Drop for Server {
         unsafe { libc::kill(self.0.id().cast_signed(), libc::SIGTERM) };
         let _ = self.0.wait();
     }
+}
+
+/// A connection from a node to a port of another one, which is open when this returns.
+#[track_caller]
+pub(crate) fn connect(lab: &Scoped, from: &str, to: &str) -> TcpStream {
+    let stream = netns(lab, from).run(|| TcpStream::connect(to)).unwrap().unwrap();
+    stream.set_read_timeout(Some(LONGEST)).unwrap();
+    stream
+}
+
+/// A node's network namespace.
+#[track_caller]
+pub(crate) fn netns(lab: &Scoped, node: &str) -> Netns {
+    Process::open(lab.node(node).unwrap().pid.unwrap()).unwrap().netns().unwrap()
+}
+
+/// Asks the lab's web server on an open connection; gives the answer.
+#[track_caller]
+pub(crate) fn ask(stream: &mut TcpStream) -> String {
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\n") || !String::from_utf8_lossy(&answer).contains("hello") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    String::from_utf8(answer).unwrap()
 }
 
 /// Runs a command in a node, which must end well; gives what it printed.

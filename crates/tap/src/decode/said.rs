@@ -170,6 +170,13 @@ impl From<u64> for Value {
     }
 }
 
+/// Nanoseconds.
+impl From<Duration> for Value {
+    fn from(span: Duration) -> Value {
+        Value::Number(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
 impl From<String> for Value {
     fn from(text: String) -> Value {
         Value::Text(text)

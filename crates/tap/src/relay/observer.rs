@@ -8,7 +8,8 @@ use crate::relay::Options;
 #[derive(Debug)]
 pub(crate) struct Observer {
     conversation: Option<Conversation>,
-    bytes: bool,
+    /// How many bytes were told, by direction; none: nobody wants them.
+    told: Option<[u64; 2]>,
     said: Vec<Said>,
 }
 
@@ -19,7 +20,8 @@ impl Observer {
             return None;
         }
         let conversation = options.decode.as_ref().map(Conversation::new);
-        Some(Box::new(Observer { conversation, bytes: options.bytes, said: Vec::new() }))
+        let told = options.bytes.then_some([0; 2]);
+        Some(Box::new(Observer { conversation, told, said: Vec::new() }))
     }
 
     /// Shows it bytes that are about to be passed on; gives what was said in them.
@@ -31,13 +33,27 @@ impl Observer {
         bytes: &[u8],
         teller: &mut Teller,
     ) -> std::vec::Drain<'_, Said> {
-        if self.bytes {
-            tell(at, time, What::Bytes { direction, bytes: bytes.to_vec() }, teller);
-        }
+        self.tell_bytes(at, direction, time, bytes, teller);
         if let Some(conversation) = &mut self.conversation {
             conversation.feed(direction, time, bytes, &mut self.said);
         }
         self.said.drain(..)
+    }
+
+    /// Tells bytes and makes nothing of them: those that the tap itself says in the place of a side.
+    pub(crate) fn tell_bytes(
+        &mut self,
+        at: (ConnectionId, Ends),
+        direction: Direction,
+        time: Time,
+        bytes: &[u8],
+        teller: &mut Teller,
+    ) {
+        if let Some(told) = &mut self.told {
+            let offset = told[direction.index()];
+            told[direction.index()] += bytes.len() as u64;
+            tell(at, time, What::Bytes { direction, offset, bytes: bytes.to_vec() }, teller);
+        }
     }
 
     /// Says that a direction has ended.
@@ -48,8 +64,8 @@ impl Observer {
         time: Time,
         teller: &mut Teller,
     ) {
-        if self.bytes {
-            tell(at, time, What::Finished { direction }, teller);
+        if let Some(told) = &self.told {
+            tell(at, time, What::Finished { direction, offset: told[direction.index()] }, teller);
         }
         if let Some(conversation) = &mut self.conversation {
             conversation.finish(direction, time, &mut self.said);

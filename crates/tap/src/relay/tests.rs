@@ -1,17 +1,19 @@
 //! A relay between sockets of the loopback, without steering.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, connect, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
+};
 
 use super::*;
 use crate::decode::Kind;
-use crate::event::{Event, Told};
-use crate::spoil::{After, Rule};
+use crate::event::{Direction, Ends, Event, Summary, Told, What, Word};
+use crate::spoil::{After, Instead, Rule};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

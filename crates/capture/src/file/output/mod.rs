@@ -5,18 +5,21 @@
 //! packet is its first, so that none is lost in between.
 
 mod naming;
+mod pieces;
 mod place;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use pieces::Pieces;
 pub use place::{Owner, Rights};
 
 use crate::file::{Section, Statistics, WriteError, Writer, Written};
@@ -89,26 +92,16 @@ impl Output {
         let mut writer = None;
         let mut series = None;
         if options.path.as_os_str() == "-" {
-            let refused = |why: &str| WriteError::Refused { name: "standard output".into(), why: why.into() };
             if options.rotate.is_some() {
-                return Err(refused("a series of files needs a file's name"));
+                let why = "a series of files needs a file's name".into();
+                return Err(WriteError::Refused { name: STDOUT.into(), why });
             }
-            let stdout = io::stdout();
-            if stdout.is_terminal() {
-                return Err(refused("it is a terminal; name a file, or lead it into a pipe"));
-            }
-            let descriptor = stdout.as_fd().try_clone_to_owned();
-            let descriptor = descriptor
-                .map_err(|source| WriteError::Open { what: "write to standard output".into(), source })?;
-            writer = Some(begin(descriptor, "standard output", &options)?);
+            writer = Some(begin(stdout()?, STDOUT, &options)?);
         } else {
-            let Some(name) = options.path.file_name() else {
-                let name = options.path.display().to_string();
-                return Err(WriteError::Refused { name, why: "it is a directory".into() });
-            };
+            let name = name_of(&options.path)?;
             let name = if options.compress { naming::compressed(name) } else { name.to_owned() };
             options.path.set_file_name(&name);
-            let place = Place::open(options.path.parent().unwrap_or(Path::new("")), options.owner)?;
+            let place = place_of(&options.path, options.owner)?;
             if let Some(rotate) = options.rotate {
                 place.writable()?;
                 naming::prepare();
@@ -121,13 +114,9 @@ impl Output {
                     since: Timestamp(0),
                 });
             } else {
-                let Opened { file, note, .. } = place.file(&name, false)?;
+                let (file, note) = single(&place, &name, &options.path)?;
                 notes.extend(note);
-                let shown = options.path.display().to_string();
-                if file.is_terminal() {
-                    return Err(WriteError::Refused { name: shown, why: "it is a terminal".into() });
-                }
-                writer = Some(begin(file, &shown, &options)?);
+                writer = Some(begin(file, &options.path.display().to_string(), &options)?);
             }
         }
         Ok(Output {
@@ -337,16 +326,46 @@ impl Output {
     }
 }
 
-fn begin(
-    to: impl Into<std::os::fd::OwnedFd>,
-    name: &str,
-    options: &OutputOptions,
-) -> Result<Writer, WriteError> {
+fn begin(to: impl Into<OwnedFd>, name: &str, options: &OutputOptions) -> Result<Writer, WriteError> {
     let writer = Writer::new(to, name, &options.section);
     if !options.compress {
         return Ok(writer);
     }
     writer.compressed().map_err(|source| WriteError::Open { what: "set up the compression".into(), source })
+}
+
+/// How messages call standard output.
+const STDOUT: &str = "standard output";
+
+/// Standard output, unless it is a terminal, which shows none of this.
+fn stdout() -> Result<OwnedFd, WriteError> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        let why = "it is a terminal; name a file, or lead it into a pipe".into();
+        return Err(WriteError::Refused { name: STDOUT.into(), why });
+    }
+    let descriptor = stdout.as_fd().try_clone_to_owned();
+    descriptor.map_err(|source| WriteError::Open { what: format!("write to {STDOUT}"), source })
+}
+
+fn name_of(path: &Path) -> Result<&OsStr, WriteError> {
+    let refused =
+        || WriteError::Refused { name: path.display().to_string(), why: "it is a directory".into() };
+    path.file_name().ok_or_else(refused)
+}
+
+fn place_of(path: &Path, owner: Option<Owner>) -> Result<Place, WriteError> {
+    Place::open(path.parent().unwrap_or(Path::new("")), owner)
+}
+
+/// Opens a file that is not one of a series, and gives what went not quite as it should.
+fn single(place: &Place, name: &OsStr, path: &Path) -> Result<(File, Option<String>), WriteError> {
+    let Opened { file, note, .. } = place.file(name, false)?;
+    if file.is_terminal() {
+        let name = path.display().to_string();
+        return Err(WriteError::Refused { name, why: "it is a terminal".into() });
+    }
+    Ok((file, note))
 }
 
 fn later(since: Timestamp, by: Duration, now: Timestamp) -> bool {

@@ -317,3 +317,44 @@ fn the_series_goes_on_where_the_directory_was_opened() {
     let gone = output.packet(&packet(9, b"")).unwrap_err();
     assert!(matches!(gone, WriteError::Open { .. }), "{gone}");
 }
+
+#[test]
+fn a_document_of_pieces_is_whole_after_each_of_them_and_a_pipe_gets_its_end_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("list");
+    let text = || fs::read_to_string(&path).unwrap();
+    let mut pieces = Pieces::begin(&path, None, b"[", b"]\n").unwrap();
+    assert_eq!(text(), "[]\n");
+    pieces.piece(b"1").unwrap();
+    assert_eq!(text(), "[1]\n");
+    pieces.piece(b",2").unwrap();
+    assert_eq!((text().as_str(), pieces.written()), ("[1,2]\n", 2));
+    pieces.finish().unwrap();
+    assert_eq!(text(), "[1,2]\n");
+    // What was there before is not.
+    drop(Pieces::begin(&path, None, b"[", b"]").unwrap());
+    assert_eq!(text(), "[]");
+
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let reader = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || fs::read_to_string(pipe).unwrap())
+    };
+    let mut pieces = Pieces::begin(&pipe, None, b"[", b"]").unwrap();
+    pieces.piece(b"1").unwrap();
+    pieces.piece(b",2").unwrap();
+    pieces.finish().unwrap();
+    drop(pieces);
+    assert_eq!(reader.join().unwrap(), "[1,2]");
+}
+
+#[test]
+fn a_document_for_which_there_is_no_room_says_so_once() {
+    let mut pieces = Pieces::begin(Path::new("/dev/full"), None, b"", b"]").unwrap();
+    let error = pieces.piece(b"1").unwrap_err();
+    assert_eq!(error.to_string(), "no room is left for /dev/full");
+    pieces.piece(b",2").unwrap();
+    pieces.finish().unwrap();
+    assert_eq!(pieces.written(), 1);
+}

@@ -18,7 +18,8 @@ use crate::file::{Section, Statistics, WriteError};
 use crate::packet::{Interface, Packet};
 use compress::Compressor;
 pub use lost::Lost;
-use sink::{Sink, last_block};
+pub(super) use sink::Sink;
+use sink::last_block;
 
 /// What is gathered before it is written: what stays in a processor's cache, beside the packets that it is made of.
 const BUFFER: usize = 64 << 10;

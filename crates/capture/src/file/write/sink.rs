@@ -13,7 +13,7 @@ use crate::file::WriteError;
 
 /// What is written to: a file, a pipe, a device.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub(in crate::file) struct Sink {
     file: File,
     /// How messages call it.
     name: String,
@@ -29,14 +29,14 @@ pub(super) struct Sink {
 
 /// Why a sink did not take everything.
 #[derive(Debug)]
-pub(super) struct Stopped {
+pub(in crate::file) struct Stopped {
     /// How many bytes of what was given it has kept.
     pub(super) kept: usize,
-    pub(super) error: io::Error,
+    pub(in crate::file) error: io::Error,
 }
 
 impl Sink {
-    pub(super) fn new(descriptor: OwnedFd, name: String) -> Sink {
+    pub(in crate::file) fn new(descriptor: OwnedFd, name: String) -> Sink {
         let file = File::from(descriptor);
         let regular = file.metadata().is_ok_and(|about| about.is_file());
         let appends = rustix::fs::fcntl_getfl(&file).is_ok_and(|flags| flags.contains(OFlags::APPEND));
@@ -89,7 +89,7 @@ impl Sink {
 
     /// Writes a piece of something that is whole only with `end` behind it: it is written too, where the next piece can
     /// be written over it.
-    pub(super) fn write_piece(&mut self, piece: &[u8], end: &[u8]) -> Result<(), Stopped> {
+    pub(in crate::file) fn write_piece(&mut self, piece: &[u8], end: &[u8]) -> Result<(), Stopped> {
         if !self.rewrites {
             return self.write(&[piece], |_, _| 0);
         }
@@ -108,7 +108,7 @@ impl Sink {
     }
 
     /// Writes what ends a series of pieces, unless it is there.
-    pub(super) fn end_pieces(&mut self, end: &[u8]) -> Result<(), Stopped> {
+    pub(in crate::file) fn end_pieces(&mut self, end: &[u8]) -> Result<(), Stopped> {
         if self.provisional > 0 { Ok(()) } else { self.write(&[end], |_, _| 0) }
     }
 
@@ -135,7 +135,7 @@ impl Sink {
     }
 
     /// What is said of `error`, which cost `lost` packets.
-    pub(super) fn fault(&self, error: io::Error, lost: Lost) -> WriteError {
+    pub(in crate::file) fn fault(&self, error: io::Error, lost: Lost) -> WriteError {
         let name = self.name.clone();
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => WriteError::Closed { name },

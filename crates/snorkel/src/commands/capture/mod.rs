@@ -286,7 +286,7 @@ fn needs_rights() -> Result<(), Failure> {
 }
 
 /// Whom files are for: the user who called sudo.
-fn owner() -> Result<Option<Owner>, Failure> {
+pub(crate) fn owner() -> Result<Option<Owner>, Failure> {
     let own = rustix::process::geteuid().as_raw();
     if own != 0 {
         return Ok(None);
@@ -295,7 +295,8 @@ fn owner() -> Result<Option<Owner>, Failure> {
     Ok((user.uid != own).then_some(Owner { uid: user.uid, gid: user.gid }))
 }
 
-fn section() -> Section {
+/// What files say of who made them.
+pub(crate) fn section() -> Section {
     let name = rustix::system::uname();
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
     Section {

@@ -90,6 +90,7 @@ impl Whose {
         }
         scopes.push(ROUTED);
         self.names.sees(interface, scopes);
+        self.captured.push(interface);
     }
 
     /// For lines.

@@ -1,6 +1,9 @@
 //! `snorkel tap`: stand in front of a target's port.
 
+mod har;
 mod objects;
+mod queue;
+mod record;
 mod show;
 mod warden;
 mod words;
@@ -8,7 +11,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{TrySendError, sync_channel};
 use std::time::Duration;
@@ -16,7 +19,7 @@ use std::time::Duration;
 use clap::Args;
 use snorkel_netns::{Netns, NetnsId, Process};
 use snorkel_tap::decode::{self, Protocol};
-use snorkel_tap::event::{Teller, Told, Word};
+use snorkel_tap::event::{Event, Teller, Told, What, Word};
 use snorkel_tap::proxy::Proxy;
 use snorkel_tap::relay::{Options, Report};
 use snorkel_tap::spoil::{After, Instead, Rule, Spoil};
@@ -30,9 +33,11 @@ use crate::commands::capture::signals::Signals;
 use crate::commands::capture::spots::label;
 use crate::commands::{complete, warn_all, warn_engines, warn_snapshot};
 use crate::failure::{Failure, Outcome};
+use crate::render::tap::Lines;
 use crate::render::text::printable;
+use record::{Keeper, Recording};
 pub(crate) use show::Called;
-use show::Show;
+use show::{Form, Show};
 use warden::Inhabitant;
 use words::Tapped;
 
@@ -46,6 +51,7 @@ const ROOM: usize = 4096;
   snorkel tap -v web:80                       what is said on them
   snorkel tap -v db:5432 cache:6379           several ports of several targets
   snorkel tap --json web:80 | jq .            an object for each event
+  snorkel tap web:80 -w web.pcapng            as packets, for Wireshark; --har web.har for browsers' tools
   snorkel tap web:80 --latency 200ms          answers come 200 ms later
   snorkel tap web:80 --match 'POST /pay' --respond 503
   snorkel tap web:80 --drop-connection 10% --seed 7
@@ -66,6 +72,12 @@ pub(crate) struct Tap {
     /// One JSON object for each event
     #[arg(long)]
     json: bool,
+    /// Write the conversations to this file as packets (pcapng), from the bytes that pass; `-` is stdout
+    #[arg(short, long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Write HTTP's requests and answers to this file (HAR 1.2, without bodies); `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    har: Option<PathBuf>,
     /// How long connections may go on after Ctrl-C
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     drain: Duration,
@@ -152,6 +164,13 @@ struct Network {
     inhabitants: Vec<(String, Process)>,
 }
 
+impl Network {
+    /// `web:80/tcp`, for each port.
+    fn doors(&self) -> Vec<String> {
+        self.doors.iter().map(|door| format!("{}:{door}", self.name)).collect()
+    }
+}
+
 /// What a tap said, and which one.
 struct Heard(usize, Word);
 
@@ -159,6 +178,7 @@ impl Tap {
     /// Taps until the end.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
         let options = self.options(globals)?;
+        let wanted = self.wanted()?;
         let query = globals.query(&[]);
         let mut networks: BTreeMap<NetnsId, Network> = BTreeMap::new();
         for tapped in &self.ports {
@@ -172,13 +192,41 @@ impl Tap {
         for (at, id) in networks.keys().enumerate() {
             whose.sees_from(&snapshot, at, *id);
         }
-        let show = Show::new(self.json, globals, whose.names().clone(), names(&networks, &snapshot));
-        self.begin(networks.into_values().collect(), options, show)
+        let networks_names = names(&networks, &snapshot);
+        let form = match (wanted.takes_stdout(), self.json) {
+            (true, _) => Form::Nothing,
+            (false, true) => Form::Objects,
+            (false, false) => Form::Lines(Lines::new(globals.style(), globals.is_verbose())),
+        };
+        let networks: Vec<Network> = networks.into_values().collect();
+        // From here on a signal ends the tap, not the process: what is written is left whole.
+        let signals = Signals::take()?;
+        let recording = if wanted.is_some() {
+            let doors: Vec<String> = networks.iter().map(|network| network.doors().join(", ")).collect();
+            Some(Recording::start(wanted.open(&doors, &whose)?)?)
+        } else {
+            None
+        };
+        let show = Show::new(form, whose.names().clone(), networks_names);
+        self.begin(networks, options, show, signals, recording)
+    }
+
+    /// What is to be kept in files.
+    fn wanted(&self) -> Result<record::Wanted, Failure> {
+        let wanted = record::Wanted { packets: self.write.clone(), har: self.har.clone() };
+        if wanted.takes_stdout() && self.json || wanted.are_both_stdout() {
+            return Err(Failure::new("only one thing can go to stdout").hint("name a file"));
+        }
+        Ok(wanted)
     }
 
     fn options(&self, globals: &Globals) -> Result<Options, Failure> {
         let spoil = self.spoil.spoil()?;
-        let looks = globals.is_verbose() || self.json || self.protocol.is_some() || !spoil.rules.is_empty();
+        let looks = globals.is_verbose()
+            || self.json
+            || self.har.is_some()
+            || self.protocol.is_some()
+            || !spoil.rules.is_empty();
         let decode = decode::Options {
             protocol: self.protocol,
             show_secrets: self.show_secrets,
@@ -186,26 +234,49 @@ impl Tap {
         };
         Ok(Options {
             decode: looks.then_some(decode),
-            bytes: false,
+            bytes: self.write.is_some(),
             spoil,
             proxy: self.proxy_protocol,
             drain: self.drain,
         })
     }
 
-    fn begin(&self, networks: Vec<Network>, options: Options, mut show: Show) -> Outcome {
-        let signals = Signals::take()?;
+    fn begin(
+        &self,
+        networks: Vec<Network>,
+        options: Options,
+        mut show: Show,
+        signals: Signals,
+        recording: Option<(Recording, Keeper)>,
+    ) -> Outcome {
+        let (recording, keeper) = recording.unzip();
+        allow_descriptors();
         let (to, heard) = sync_channel::<Heard>(ROOM);
         let mut taps = Vec::new();
         let mut inhabitants = Vec::new();
         let mut notes = Vec::new();
         for (at, network) in networks.into_iter().enumerate() {
             let to = to.clone();
-            let teller = Teller::new(move |word| match to.try_send(Heard(at, word)) {
-                Ok(()) => Told::Yes,
-                // Nobody listens to what comes at the very end.
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
+            let keeper = keeper.clone();
+            let shows = show.shows();
+            let teller = Teller::new(move |word| {
+                let word = match (word, &keeper) {
+                    (Word::Event(event), Some(keeper)) => match kept(keeper, at, event) {
+                        Some(event) => Word::Event(event),
+                        None => return Told::Yes,
+                    },
+                    (word, _) => word,
+                };
+                if !shows.wants(&word) {
+                    return Told::Yes;
+                }
+                match to.try_send(Heard(at, word)) {
+                    Ok(()) => Told::Yes,
+                    // Nobody listens to what comes at the very end.
+                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
+                }
             });
+            let doors = network.doors();
             let tap = snorkel_tap::Tap::start(
                 network.netns,
                 network.doors.clone(),
@@ -213,14 +284,12 @@ impl Tap {
                 options.clone(),
                 teller,
             )?;
-            let doors: Vec<String> =
-                network.doors.iter().map(|door| format!("{}:{door}", network.name)).collect();
             notes.push((network.name.clone(), doors, tap.notes.clone()));
             taps.push(tap);
             let inhabited = network.inhabitants.into_iter();
             inhabitants.extend(inhabited.map(|(name, process)| Inhabitant { name, process, tap: at }));
         }
-        drop(to);
+        drop((to, keeper));
         announce(&notes, &options);
         let controls = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
         let stopping = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
@@ -244,10 +313,22 @@ impl Tap {
             all.cut += report.cut;
             all.untold += report.untold;
         }
+        // Before a failure is told: what was recorded is to be found whole.
+        let complete = recording.map_or(Ok(true), Recording::finish)?;
         failure.map_or(Ok(()), Err)?;
         show.finish(&all)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Has an event kept; gives what is left of it to be shown.
+fn kept(keeper: &Keeper, tap: usize, event: Event) -> Option<Event> {
+    if let What::Bytes { .. } | What::Finished { .. } = event.what {
+        keeper.keep(tap, event);
+        return None;
+    }
+    keeper.keep(tap, event.clone());
+    Some(event)
 }
 
 /// Adds a port to the network that it is in.
@@ -322,6 +403,14 @@ fn cgroup() -> Option<File> {
     let mounts = snorkel_netns::mounts::parse(&table);
     let mount = mounts.iter().find(|mount| mount.kind == "cgroup2")?;
     File::open(&mount.point).ok()
+}
+
+/// Allows as many descriptors as may be allowed: each connection takes two, and many systems give 1024 at first.
+fn allow_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // With fewer there are fewer connections at once, which is told when it comes to that.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// A seed that is short enough to be typed again.

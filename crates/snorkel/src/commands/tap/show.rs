@@ -8,7 +8,6 @@ use snorkel_tap::event::{Event, What, Word};
 use snorkel_tap::relay::Report;
 
 use super::objects;
-use crate::cli::Globals;
 use crate::commands::{print, warn_all};
 use crate::failure::Failure;
 use crate::render::tap::{Lines, account};
@@ -43,13 +42,49 @@ impl Called {
 /// What is shown, and how.
 pub(super) struct Show {
     called: Called,
-    lines: Option<Lines>,
+    form: Form,
+}
+
+/// In which form.
+pub(super) enum Form {
+    Lines(Lines),
+    Objects,
+    /// Stdout is for a file.
+    Nothing,
+}
+
+/// What is shown at all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shows {
+    /// How connections end.
+    ends: bool,
+    /// That they open, and what is said on them.
+    all: bool,
+}
+
+impl Shows {
+    /// Whether this word is to be shown.
+    pub(super) fn wants(self, word: &Word) -> bool {
+        match word {
+            Word::Event(Event { what: What::Ended(_), .. }) => self.ends,
+            Word::Event(_) => self.all,
+            Word::Note(_) | Word::Warning(_) => true,
+        }
+    }
 }
 
 impl Show {
-    pub(super) fn new(json: bool, globals: &Globals, names: Names, networks: Vec<String>) -> Show {
-        let lines = (!json).then(|| Lines::new(globals.style(), globals.is_verbose()));
-        Show { called: Called { names, networks }, lines }
+    pub(super) fn new(form: Form, names: Names, networks: Vec<String>) -> Show {
+        Show { called: Called { names, networks }, form }
+    }
+
+    /// What of what taps tell is to come here.
+    pub(super) fn shows(&self) -> Shows {
+        match &self.form {
+            Form::Lines(lines) => Shows { ends: true, all: lines.is_verbose() },
+            Form::Objects => Shows { ends: true, all: true },
+            Form::Nothing => Shows { ends: false, all: false },
+        }
     }
 
     /// Takes one word of a tap.
@@ -66,16 +101,14 @@ impl Show {
                 return Ok(());
             }
         };
-        if matches!(event.what, What::Bytes { .. } | What::Finished { .. }) {
-            return Ok(());
-        }
         self.event(tap, &event)
     }
 
     fn event(&mut self, tap: usize, event: &Event) -> Result<(), Failure> {
-        let text = match &mut self.lines {
-            Some(lines) => lines.event(tap, event, &self.called),
-            None => objects::object(tap, event, &self.called)?,
+        let text = match &mut self.form {
+            Form::Lines(lines) => lines.event(tap, event, &self.called),
+            Form::Objects => objects::object(tap, event, &self.called)?,
+            Form::Nothing => return Ok(()),
         };
         if text.is_empty() { Ok(()) } else { Ok(print(&text)?) }
     }
@@ -85,7 +118,7 @@ impl Show {
         if report.untold > 0 {
             warn_all([&format!("{} events are not shown: whoever reads them was too slow", report.untold)]);
         }
-        if self.lines.is_some() {
+        if !matches!(self.form, Form::Objects) {
             // With stderr gone there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "snorkel: {}", account(report));
         }

@@ -19,6 +19,8 @@ const KEPT: usize = 64 << 10;
 const MAX_FRAME: usize = 1 << 20;
 /// No block of headers is larger.
 const MAX_BLOCK: usize = 256 << 10;
+/// So much of a field's value is shown.
+const MAX_VALUE: usize = 8 << 10;
 /// Streams that are open at once.
 const MAX_STREAMS: usize = 4096;
 
@@ -33,6 +35,8 @@ struct Stream {
     text: String,
     begun: Time,
     waited: Option<Duration>,
+    /// From the request's head to its end, once that has come.
+    sent: Option<Duration>,
     status: Option<String>,
     grpc: Option<String>,
     is_grpc: bool,
@@ -245,6 +249,7 @@ impl Http2 {
                 text: line,
                 begun: time,
                 waited: None,
+                sent: None,
                 status: None,
                 grpc: None,
                 is_grpc,
@@ -297,6 +302,9 @@ impl Http2 {
     fn end(&mut self, direction: Direction, stream: u32, time: Time, out: &mut Output<'_>) {
         let Some(known) = self.streams.get_mut(&stream) else { return };
         known.ended[direction.index()] = true;
+        if direction == Direction::ToServer {
+            known.sent = Some(time.since(known.begun));
+        }
         if !known.ended[Direction::ToClient.index()] {
             return;
         }
@@ -317,8 +325,11 @@ impl Http2 {
         if let Ok(status) = status.parse::<u64>() {
             said = said.with("status", status);
         }
+        if let Some(sent) = known.sent {
+            said = said.with("sent_ns", sent);
+        }
         if let Some(waited) = known.waited {
-            said = said.with("waited_ns", u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+            said = said.with("waited_ns", waited);
         }
         out.say(said);
     }
@@ -366,7 +377,7 @@ fn get<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
 fn shown(headers: &[Header], show_secrets: bool) -> Vec<(String, String)> {
     let fields = headers.iter().filter(|(name, _)| !name.starts_with(':'));
     let shown = |(name, value): &Header| {
-        let value = text(value.as_bytes(), 1024);
+        let value = text(value.as_bytes(), MAX_VALUE);
         (text(name.as_bytes(), 128), if show_secrets { value } else { mask::field(name, value) })
     };
     fields.map(shown).collect()

@@ -1,0 +1,79 @@
+//! A file that is no capture, and is made in the same way: it belongs to who asked for it, and ends whole.
+//!
+//! It is of pieces with an end behind them that makes them a document. The end is written behind each piece, and the next
+//! piece over it, so that the file is whole between two pieces, whatever happens to the process. A pipe gets the end
+//! once, in the end.
+
+use std::path::Path;
+
+use super::{Owner, STDOUT, name_of, place_of, single, stdout};
+use crate::file::WriteError;
+use crate::file::write::Sink;
+
+/// A document that grows by pieces. Dropped without [`Pieces::finish`] it is whole if it is a file, and not if it is a
+/// pipe.
+#[derive(Debug)]
+pub struct Pieces {
+    sink: Sink,
+    end: &'static [u8],
+    written: u64,
+    /// No more is to be written.
+    closed: bool,
+    note: Option<String>,
+}
+
+impl Pieces {
+    /// Opens the file, or standard output if it is called `-`, and writes what a document begins with, and its end.
+    pub fn begin(
+        path: &Path,
+        owner: Option<Owner>,
+        head: &[u8],
+        end: &'static [u8],
+    ) -> Result<Pieces, WriteError> {
+        let (sink, note) = if path.as_os_str() == "-" {
+            (Sink::new(stdout()?, STDOUT.to_owned()), None)
+        } else {
+            let name = name_of(path)?;
+            let (file, note) = single(&place_of(path, owner)?, name, path)?;
+            (Sink::new(file.into(), path.display().to_string()), note)
+        };
+        let mut pieces = Pieces { sink, end, written: 0, closed: false, note };
+        pieces.write(head)?;
+        Ok(pieces)
+    }
+
+    /// Writes a piece, whole or not at all. After an error no more is written.
+    pub fn piece(&mut self, piece: &[u8]) -> Result<(), WriteError> {
+        self.write(piece)?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// How many pieces there are.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Writes the end where it is not there yet.
+    pub fn finish(&mut self) -> Result<(), WriteError> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
+        self.sink.end_pieces(self.end).map_err(|stopped| self.sink.fault(stopped.error, 0))
+    }
+
+    /// What went not quite as it should since this was asked last, in words.
+    pub fn note(&mut self) -> Option<String> {
+        self.note.take()
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<(), WriteError> {
+        if self.closed {
+            return Ok(());
+        }
+        self.sink.write_piece(piece, self.end).map_err(|stopped| {
+            self.closed = true;
+            self.sink.fault(stopped.error, 0)
+        })
+    }
+}
