@@ -142,8 +142,3 @@ pub enum WriteError {
         known: usize,
     },
 }
-
-/// `: 3 packets …`; nothing of what is not made of packets.
-fn packets(lost: u64, what: &str) -> String {
-    if lost == 0 { String::new() } else { format!(": {lost} packets {what}") }
-}

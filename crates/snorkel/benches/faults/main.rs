@@ -164,5 +164,5 @@ fn wire() {
         let got = median(carried);
         println!("  {name:<20} {got:>7.2} Gbit/s  {:>6.1} %", got / usual * 100.0);
     }
-    held.map(world::Held::end);
+    held.into_iter().for_each(world::Held::end);
 }

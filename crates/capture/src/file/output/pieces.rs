@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::{Owner, STDOUT, name_of, place_of, single, stdout};
 use crate::file::WriteError;
-use crate::file::write::Sink;
+use crate::file::write::{Lost, Sink};
 
 /// A document that grows by pieces. Dropped without [`Pieces::finish`] it is whole if it is a file, and not if it is a
 /// pipe.
@@ -59,7 +59,7 @@ impl Pieces {
         if std::mem::replace(&mut self.closed, true) {
             return Ok(());
         }
-        self.sink.end_pieces(self.end).map_err(|stopped| self.sink.fault(stopped.error, 0))
+        self.sink.end_pieces(self.end).map_err(|stopped| self.sink.fault(stopped.error, Lost::default()))
     }
 
     /// What went not quite as it should since this was asked last, in words.
@@ -73,7 +73,7 @@ impl Pieces {
         }
         self.sink.write_piece(piece, self.end).map_err(|stopped| {
             self.closed = true;
-            self.sink.fault(stopped.error, 0)
+            self.sink.fault(stopped.error, Lost::default())
         })
     }
 }
