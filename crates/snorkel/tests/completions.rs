@@ -110,6 +110,30 @@ fn values_of_options_complete() {
 }
 
 #[test]
+fn faults_complete_their_targets_and_peers_and_heal_completes_what_is_in_force() {
+    let lab = lab(LabSpec::default());
+    let (begun, web) = (format!("{}/we", lab.name), format!("{}/web", lab.name));
+    for command in ["cut", "block", "impair"] {
+        assert_eq!(bash(&["snorkel", command, "lab", ":", &begun]), std::slice::from_ref(&web), "{command}");
+    }
+    for option in ["--to", "--from", "--with", "--spare"] {
+        assert_eq!(bash(&["snorkel", "impair", "x", option, "lab", ":", &begun]), std::slice::from_ref(&web));
+    }
+    let (client, whole) = (target(&lab, "client"), target(&lab, "web"));
+    let two = format!("snorkel partition {client},{whole}");
+    assert_eq!(fish(two.strip_suffix('b').unwrap_or(&two)), [format!("{client},{whole}")]);
+    assert_eq!(bash(&["snorkel", "cut", "x", "--how", "d"]), ["drop"]);
+    assert_eq!(bash(&["snorkel", "impair", "x", "--proto", "i"]), ["icmp"]);
+    assert_eq!(bash(&["snorkel", "impair", "x", "--profile", "sat"]), ["satellite"]);
+
+    let id = common::good(["cut", &client, "--how", "drop", "--detach"]).trim().to_owned();
+    assert_eq!(fish(&format!("snorkel heal {id}")), std::slice::from_ref(&id));
+    assert_eq!(fish(&format!("snorkel heal {}", &client[..client.len() - 1])), std::slice::from_ref(&client));
+    common::good(["heal", &id]);
+    assert!(fish(&format!("snorkel heal {id}")).is_empty());
+}
+
+#[test]
 fn behind_the_target_the_hosts_commands_complete_and_their_files() {
     let lab = lab(LabSpec::default());
     let (name, web) = (format!("{}/web", lab.name), target(&lab, "web"));

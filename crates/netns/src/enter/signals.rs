@@ -4,6 +4,8 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr;
 
 use crate::{Error, Result};
@@ -79,6 +81,18 @@ impl Signals {
                 return Err(error);
             }
         }
+    }
+
+    /// Has a command begin with its signals as they were before: what is held back is inherited (execve(2)).
+    pub fn give_back(&self, command: &mut Command) {
+        let before = self.before;
+        let release = move || {
+            // SAFETY: the set is the one that sigprocmask gave.
+            unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+            Ok(())
+        };
+        // SAFETY: between fork and exec it makes one system call on its own copy of the set, and nothing else.
+        unsafe { command.pre_exec(release) };
     }
 
     /// Lets the calling thread have its signals as before: for a child that becomes a command.

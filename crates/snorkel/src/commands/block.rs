@@ -34,7 +34,7 @@ pub(crate) struct Block {
     #[command(flatten)]
     towards: Towards,
     /// Only this protocol
-    #[arg(long, value_name = "tcp|udp|icmp", value_parser = protocol)]
+    #[arg(long, value_name = "tcp|udp|icmp", value_parser = protocol, add = complete::protocols())]
     proto: Option<Protocol>,
     /// Only to and from this port of the target's own
     #[arg(long, value_name = "PORT")]

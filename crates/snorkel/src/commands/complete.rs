@@ -24,6 +24,20 @@ pub(crate) fn targets() -> ArgValueCompleter {
     })
 }
 
+/// Targets with commas between them.
+pub(crate) fn groups() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let typed = typed.to_string_lossy();
+        let (before, begun) = typed.rsplit_once(',').map_or(("", &*typed), |(_, begun)| {
+            // The comma is one byte, and stays with what stands before it.
+            (&typed[..typed.len() - begun.len()], begun)
+        });
+        let mut names = names();
+        names.retain(|(name, _)| name.starts_with(begun));
+        candidates(names.into_iter().map(|(name, help)| (format!("{before}{name}"), help)))
+    })
+}
+
 /// The same where a command could stand as well: `snorkel TARGET`.
 pub(crate) fn external() -> SubcommandCandidates {
     SubcommandCandidates::new(|| candidates(names()))
@@ -83,6 +97,20 @@ pub(crate) fn faults() -> ArgValueCandidates {
         let targets: BTreeSet<String> = faults.iter().flat_map(|fault| fault.targets.clone()).collect();
         candidates(ids.chain(targets.into_iter().map(|target| (target, String::new()))))
     })
+}
+
+/// The protocols that packets can be told apart by.
+pub(crate) fn protocols() -> ArgValueCandidates {
+    fixed(&[("tcp", ""), ("udp", ""), ("icmp", "of IPv4 and IPv6")])
+}
+
+/// How a target can be cut off.
+pub(crate) fn cuts() -> ArgValueCandidates {
+    fixed(&[
+        ("carrier", "as if its cable were out"),
+        ("drop", "silence"),
+        ("reject", "resets and errors of ICMP"),
+    ])
 }
 
 /// Links as they are known.

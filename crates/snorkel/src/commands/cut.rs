@@ -41,7 +41,7 @@ pub(crate) struct Cut {
     #[arg(long)]
     all: bool,
     /// How they are to feel it
-    #[arg(long, value_name = "carrier|drop|reject", default_value = "carrier")]
+    #[arg(long, value_name = "carrier|drop|reject", default_value = "carrier", add = complete::cuts())]
     how: CutHow,
     /// In turns: so long cut, so long not
     #[arg(long, value_name = "TIME/TIME", value_parser = flap)]

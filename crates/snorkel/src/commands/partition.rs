@@ -23,7 +23,7 @@ Two targets reach each other if a group has both. IPv4 and IPv6, over engines, b
 touched. All addresses of this moment count.")]
 pub(crate) struct Partition {
     /// Groups: targets with commas between them
-    #[arg(value_name = "A,B", required = true, num_args = 2.., add = complete::targets())]
+    #[arg(value_name = "A,B", required = true, num_args = 2.., add = complete::groups())]
     groups: Vec<String>,
     #[command(flatten)]
     hold: Hold,

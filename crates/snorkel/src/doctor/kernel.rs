@@ -8,7 +8,7 @@ use snorkel_rtnl::Qdisc;
 use super::links::{self, Kind};
 use super::status::Status;
 use super::trial::{Ground, Outcome, Trial, bpf};
-use super::{Finding, Verdict, features, mounts, nft};
+use super::{Finding, Verdict, faults, features, mounts, nft};
 
 /// Tries every feature.
 pub(super) fn examine(status: &Status) -> Vec<Finding> {
@@ -211,9 +211,35 @@ const TRIALS: &[Trial] = &[
         id: "qdisc-clsact",
         subject: "clsact qdisc",
         without: Verdict::Degraded,
-        lost: "on a kernel without tcx, faults have no place to be attached",
+        lost: "on a kernel without tcx, faults have no place to be attached; on others, impairments begin later",
         remedy: "modprobe sch_ingress, or a kernel with CONFIG_NET_SCH_INGRESS",
         run: |ground| links::qdisc(ground, Qdisc::Clsact),
+        ..COMMON
+    },
+    Trial {
+        id: "fault-filters",
+        subject: "faults by filters",
+        without: Verdict::Degraded,
+        lost: "on a kernel without tcx, nothing can be cut by packets, blocked or impaired; on others, impairments begin \
+               later",
+        remedy: "modprobe cls_bpf, or a kernel with CONFIG_NET_CLS_BPF",
+        run: faults::filters,
+        ..COMMON
+    },
+    Trial {
+        id: "fault-programs",
+        subject: "faults' programs",
+        lost: "nothing can be blocked, parted or impaired, or cut but by its cable",
+        remedy: "a kernel from 6.6 on with CONFIG_BPF_SYSCALL, or from 5.8 on with CONFIG_NET_CLS_BPF too",
+        run: faults::gate,
+        ..COMMON
+    },
+    Trial {
+        id: "fault-journal",
+        subject: "faults' journal",
+        lost: "no cable can be taken out: it could not be put back for one that was killed",
+        remedy: "mount -t tmpfs tmpfs /run; or name another place of root's in SNORKEL_RUN",
+        run: faults::journal,
         ..COMMON
     },
     Trial {

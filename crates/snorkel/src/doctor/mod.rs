@@ -9,6 +9,7 @@
 
 mod capabilities;
 mod engines;
+mod faults;
 mod features;
 mod kernel;
 mod links;

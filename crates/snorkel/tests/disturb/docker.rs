@@ -101,6 +101,8 @@ struct Dockerd(Child);
 impl Dockerd {
     #[track_caller]
     fn start(machine: &Machine) -> Dockerd {
+        // The number in it is that of the one that was killed, which nobody has waited for yet: it still counts as running.
+        machine.run("rm", ["-f", "/run/docker.pid"]);
         let mut command: Command = machine.command("dockerd");
         command
             .args(["--live-restore", "--host", "unix:///run/docker.sock"])

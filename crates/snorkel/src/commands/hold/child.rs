@@ -23,11 +23,14 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts it, with the caller's terminal and files.
-    pub(super) fn start(words: &[OsString]) -> Result<Running, Failure> {
+    /// Starts it, with the caller's terminal and files, and with the signals that are held back here.
+    pub(super) fn start(words: &[OsString], held: &enter::Signals) -> Result<Running, Failure> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| Failure::new("a command is needed behind --"))?;
-        let child = Command::new(program).args(arguments).spawn().map_err(|error| {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        held.give_back(&mut command);
+        let child = command.spawn().map_err(|error| {
             let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
             Failure::new(format!("cannot execute {}: {error}", program.to_string_lossy())).code(code)
         })?;

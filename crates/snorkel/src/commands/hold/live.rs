@@ -238,7 +238,7 @@ impl<'a> Live<'a> {
 
     /// Starts the command for whose length the faults are held. If that fails they are ended.
     pub(crate) fn run_command(&mut self, words: &[OsString]) -> Result<(), Failure> {
-        match Running::start(words) {
+        match Running::start(words, &self.signals) {
             Ok(running) => {
                 self.command = Some(running);
                 Ok(())

@@ -81,10 +81,10 @@ pub(crate) struct Impair {
     #[arg(long, value_name = "in|out|both", value_parser = ["in", "out", "both"])]
     direction: Option<String>,
     /// Not to and from this peer; may be repeated
-    #[arg(long, value_name = "PEER[:PORT]")]
+    #[arg(long, value_name = "PEER[:PORT]", add = complete::targets())]
     spare: Vec<Peer>,
     /// Only this protocol
-    #[arg(long, value_name = "tcp|udp|icmp", value_parser = protocol)]
+    #[arg(long, value_name = "tcp|udp|icmp", value_parser = protocol, add = complete::protocols())]
     proto: Option<Protocol>,
     /// Only to and from this port of the target's own
     #[arg(long, value_name = "PORT")]
