@@ -51,7 +51,7 @@ impl Ambassador {
     ) -> Ambassador {
         let threads = if threads > 0 { format!("    nbthread {threads}\n") } else { String::new() };
         let config = format!(
-            "global\n    maxconn 8192\n{threads}defaults\n    mode tcp\n    option splice-auto\n    \
+            "global\n    maxconn 4096\n{threads}defaults\n    mode tcp\n    option splice-auto\n    \
              option splice-request\n    option splice-response\n    timeout connect 10s\n    timeout client 1h\n    \
              timeout server 1h\nlisten ambassador\n    bind 0.0.0.0:{from}\n    server application {to}\n"
         );

@@ -169,6 +169,23 @@ fn after_a_kill_both_files_hold_what_was_said() {
 }
 
 #[test]
+fn a_tap_that_is_refused_leaves_the_file_of_the_first_alone() {
+    let lab = lab(LabSpec::default());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.pcapng");
+    let words = [&format!("{}:80", target(&lab, "web")), "-w", file.to_str().unwrap()];
+    let mut tap = Tap::start(&words);
+    inside(&lab, "client", &["curl", "-s4", "http://web/a"]);
+    tap.wait(0, "closed");
+    assert_eq!(crate::common::run([&["tap"], &words[..]].concat()).status, 1);
+    assert_eq!(tap.stop().status, 0);
+    assert!(tshark(&file, &["-q", "-z", "follow,tcp,ascii,0"]).contains("hello from web"));
+    // And a file that cannot be made is no tap.
+    let ran = crate::common::run(["tap", words[0], "-w", "/proc/no/such/file"]);
+    assert!(ran.status == 1 && !ran.stderr.contains("tapping"), "{ran:?}");
+}
+
+#[test]
 fn exchanges_are_an_archive_with_secrets_masked_unless_they_are_wanted() {
     let lab = lab(LabSpec::default());
     let dir = tempfile::tempdir().unwrap();

@@ -39,7 +39,8 @@ impl<G: Gate> Relay<G> {
                     continue;
                 }
                 Ok((_, None)) => continue,
-                Err(Errno::AGAIN) => return,
+                // Nobody waits; or the kernel has no memory now, and the listener will be found readable again.
+                Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => return,
                 Err(Errno::MFILE) => TOO_FEW,
                 Err(Errno::NFILE) => "the machine may have no more open files",
                 // The connection was gone before it was taken, or it is the network's error (accept(2)).
@@ -76,7 +77,7 @@ impl<G: Gate> Relay<G> {
         for at in 0..self.listeners.len() {
             self.reserve = None;
             while let Ok(socket) = accept_with(&self.listeners[at], SocketFlags::CLOEXEC) {
-                // It is closed with something unread, or by this: a reset, as from a host that has no room.
+                // As from a host that has no room.
                 let _ = reset_on_close(&socket);
                 drop(socket);
             }

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
@@ -37,7 +37,7 @@ use crate::render::tap::Lines;
 use crate::render::text::printable;
 use record::{Keeper, Recording};
 pub(crate) use show::Called;
-use show::{Form, Show};
+use show::{Form, Show, Shows};
 use warden::Inhabitant;
 use words::Tapped;
 
@@ -199,16 +199,8 @@ impl Tap {
             (false, false) => Form::Lines(Lines::new(globals.style(), globals.is_verbose())),
         };
         let networks: Vec<Network> = networks.into_values().collect();
-        // From here on a signal ends the tap, not the process: what is written is left whole.
-        let signals = Signals::take()?;
-        let recording = if wanted.is_some() {
-            let doors: Vec<String> = networks.iter().map(|network| network.doors().join(", ")).collect();
-            Some(Recording::start(wanted.open(&doors, &whose)?)?)
-        } else {
-            None
-        };
         let show = Show::new(form, whose.names().clone(), networks_names);
-        self.begin(networks, options, show, signals, recording)
+        self.begin(networks, options, show, &wanted, &whose)
     }
 
     /// What is to be kept in files.
@@ -246,36 +238,19 @@ impl Tap {
         networks: Vec<Network>,
         options: Options,
         mut show: Show,
-        signals: Signals,
-        recording: Option<(Recording, Keeper)>,
+        wanted: &record::Wanted,
+        whose: &Whose,
     ) -> Outcome {
-        let (recording, keeper) = recording.unzip();
+        // From here on a signal ends the tap, not the process: what is written is left whole.
+        let signals = Signals::take()?;
         allow_descriptors();
+        let (keeper, inbox) = wanted.is_some().then(record::way).unzip();
         let (to, heard) = sync_channel::<Heard>(ROOM);
         let mut taps = Vec::new();
         let mut inhabitants = Vec::new();
         let mut notes = Vec::new();
         for (at, network) in networks.into_iter().enumerate() {
-            let to = to.clone();
-            let keeper = keeper.clone();
-            let shows = show.shows();
-            let teller = Teller::new(move |word| {
-                let word = match (word, &keeper) {
-                    (Word::Event(event), Some(keeper)) => match kept(keeper, at, event) {
-                        Some(event) => Word::Event(event),
-                        None => return Told::Yes,
-                    },
-                    (word, _) => word,
-                };
-                if !shows.wants(&word) {
-                    return Told::Yes;
-                }
-                match to.try_send(Heard(at, word)) {
-                    Ok(()) => Told::Yes,
-                    // Nobody listens to what comes at the very end.
-                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
-                }
-            });
+            let teller = teller(at, to.clone(), keeper.clone(), show.shows());
             let doors = network.doors();
             let tap = snorkel_tap::Tap::start(
                 network.netns,
@@ -290,6 +265,17 @@ impl Tap {
             inhabitants.extend(inhabited.map(|(name, process)| Inhabitant { name, process, tap: at }));
         }
         drop((to, keeper));
+        let doors: Vec<String> = notes.iter().map(|(_, doors, _)| doors.join(", ")).collect();
+        let record = |inbox| Recording::start(wanted.open(&doors, whose)?, inbox);
+        let recording = match inbox.map(record).transpose() {
+            Ok(recording) => recording,
+            Err(failure) => {
+                // Whoever was led here meanwhile may finish.
+                taps.iter().try_for_each(|tap| tap.control().map(|control| control.stop()))?;
+                taps.into_iter().try_for_each(|tap| tap.wait().map(drop))?;
+                return Err(failure);
+            }
+        };
         announce(&notes, &options);
         let controls = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
         let stopping = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
@@ -319,6 +305,27 @@ impl Tap {
         show.finish(&all)?;
         Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Where the tap with this number tells what happens: those who keep it, and those who show it.
+fn teller(tap: usize, to: SyncSender<Heard>, keeper: Option<Keeper>, shows: Shows) -> Teller {
+    Teller::new(move |word| {
+        let word = match (word, &keeper) {
+            (Word::Event(event), Some(keeper)) => match kept(keeper, tap, event) {
+                Some(event) => Word::Event(event),
+                None => return Told::Yes,
+            },
+            (word, _) => word,
+        };
+        if !shows.wants(&word) {
+            return Told::Yes;
+        }
+        match to.try_send(Heard(tap, word)) {
+            Ok(()) => Told::Yes,
+            // Nobody listens to what comes at the very end.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
+        }
+    })
 }
 
 /// Has an event kept; gives what is left of it to be shown.

@@ -227,16 +227,27 @@ impl Keeper {
     }
 }
 
+/// What waits to be written, before there is somebody who writes.
+pub(super) struct Inbox {
+    from: Receiver<(usize, Event)>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The way to a recording that is to begin: taps come before their files, since a tap that is refused must not cost what
+/// was in a file before.
+pub(super) fn way() -> (Keeper, Inbox) {
+    let ((to, from), lost) = (queue(), Arc::new(AtomicU64::new(0)));
+    (Keeper { to, lost: Arc::clone(&lost) }, Inbox { from, lost })
+}
+
 impl Recording {
     /// Begins to write. It ends when the last way to it is gone.
-    pub(super) fn start(files: Files) -> Result<(Recording, Keeper), Failure> {
-        let (to, from) = queue();
-        let lost = Arc::new(AtomicU64::new(0));
+    pub(super) fn start(files: Files, Inbox { from, lost }: Inbox) -> Result<Recording, Failure> {
         let counter = Arc::clone(&lost);
         let thread = std::thread::Builder::new()
             .name("snorkel-record".into())
             .spawn(move || files.run(&from, &counter))?;
-        Ok((Recording { thread, lost: Arc::clone(&lost) }, Keeper { to, lost }))
+        Ok(Recording { thread, lost })
     }
 
     /// Waits for its end; whether the files are all that they should be.
