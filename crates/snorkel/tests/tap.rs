@@ -9,3 +9,5 @@ mod common;
 mod ends;
 #[path = "tap/kit.rs"]
 mod kit;
+#[path = "tap/outbound.rs"]
+mod outbound;

@@ -10,11 +10,11 @@ use std::thread::JoinHandle;
 use snorkel_netns::Netns;
 
 use crate::event::Teller;
-use crate::relay::{Options, Relay, Report};
-use crate::steer::{Door, Inbound, Notes};
+use crate::relay::{Gate, Options, Relay, Report};
+use crate::steer::{Door, Inbound, Notes, Outbound, Peer};
 use crate::{Error, Result};
 
-/// A tap on ports of one network namespace.
+/// A tap on connections of one network namespace.
 #[derive(Debug)]
 pub struct Tap {
     control: UnixStream,
@@ -24,7 +24,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Begins it: when this returns, new connections are led through it. What happens is told to `teller`.
+    /// Begins one on ports: when this returns, new connections are led through it. What happens is told to `teller`.
     pub fn start(
         netns: Netns,
         doors: Vec<Door>,
@@ -32,13 +32,27 @@ impl Tap {
         options: Options,
         teller: Teller,
     ) -> Result<Tap> {
+        Tap::begin(netns, options, teller, move |netns| Inbound::open(netns, &doors, cgroup.as_ref()))
+    }
+
+    /// Begins one on what is opened from the namespace to these.
+    pub fn start_outbound(netns: Netns, peers: Vec<Peer>, options: Options, teller: Teller) -> Result<Tap> {
+        Tap::begin(netns, options, teller, move |netns| Outbound::open(netns, &peers))
+    }
+
+    fn begin<G: Gate>(
+        netns: Netns,
+        options: Options,
+        teller: Teller,
+        open: impl FnOnce(&Netns) -> Result<(G, Vec<OwnedFd>, Notes)> + Send + 'static,
+    ) -> Result<Tap> {
         let failed = |e| Error::os("begin a relay", e);
         let (control, its) = UnixStream::pair().map_err(failed)?;
         its.set_nonblocking(true).map_err(failed)?;
         let (ready, begun) = channel::<Result<Notes>>();
         let inside = move |netns: &Netns| -> Result<Report> {
             let open = || {
-                let (gate, listeners, notes) = Inbound::open(netns, &doors, cgroup.as_ref())?;
+                let (gate, listeners, notes) = open(netns)?;
                 let relay = Relay::new(gate, listeners, OwnedFd::from(its), teller, options)
                     .map_err(|e| Error::os("begin a relay", e))?;
                 Ok((relay, notes))

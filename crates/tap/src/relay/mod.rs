@@ -17,14 +17,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with, getsockname, sockopt};
+use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
 
-pub use gate::Gate;
+pub use gate::{Gate, Turn};
 
 use crate::decode;
 use crate::event::{ConnectionId, Direction, End, Ends, Summary, Teller, Time, What, Word};
@@ -108,18 +108,21 @@ pub struct Relay<G> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
     Control,
+    Gate,
     Listener(usize),
     Socket(Key, Side),
 }
 
 impl Token {
     const CONTROL: u64 = u64::MAX;
+    const GATE: u64 = u64::MAX - 1;
     /// Above all keys: a place has 31 bits and a side.
     const LISTENERS: u64 = u64::MAX - 1024;
 
     fn number(self) -> u64 {
         match self {
             Token::Control => Token::CONTROL,
+            Token::Gate => Token::GATE,
             Token::Listener(at) => Token::LISTENERS + at as u64,
             Token::Socket(key, side) => {
                 u64::from(key.generation) << 32 | u64::from(key.place) << 1 | side.index() as u64
@@ -130,6 +133,7 @@ impl Token {
     fn read(number: u64) -> Token {
         match number {
             Token::CONTROL => Token::Control,
+            Token::GATE => Token::Gate,
             Token::LISTENERS.. => Token::Listener((number - Token::LISTENERS) as usize),
             _ => {
                 let side = if number & 1 == 0 { Side::Client } else { Side::Server };
@@ -150,12 +154,15 @@ impl<G: Gate> Relay<G> {
         options: Options,
     ) -> io::Result<Relay<G>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let watch = |fd: &OwnedFd, token: Token| {
+        let watch = |fd: BorrowedFd<'_>, token: Token| {
             epoll::add(&epoll, fd, epoll::EventData::new_u64(token.number()), epoll::EventFlags::IN)
         };
-        watch(&control, Token::Control)?;
+        watch(control.as_fd(), Token::Control)?;
+        if let Some(fd) = gate.watch() {
+            watch(fd, Token::Gate)?;
+        }
         for (at, listener) in listeners.iter().enumerate() {
-            watch(listener, Token::Listener(at))?;
+            watch(listener.as_fd(), Token::Listener(at))?;
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Ok(Relay {
@@ -194,6 +201,7 @@ impl<G: Gate> Relay<G> {
                 let flags = event.flags;
                 match Token::read(event.data.u64()) {
                     Token::Control => self.obey(),
+                    Token::Gate => self.turn_gate(),
                     Token::Listener(at) => self.accept(at),
                     Token::Socket(key, side) => self.event(key, side, flags),
                 }
@@ -359,8 +367,7 @@ impl<G: Gate> Relay<G> {
     /// Begins a connection.
     fn take(&mut self, socket: OwnedFd, client: SocketAddr) {
         let begun = Instant::now();
-        let server = getsockname(&socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
-        let Some(server) = server else { return };
+        let Ok(server) = self.gate.meant(socket.as_fd()) else { return };
         let ends = Ends { client, server };
         self.report.connections += 1;
         let id = ConnectionId(self.report.connections);

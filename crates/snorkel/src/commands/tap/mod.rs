@@ -1,11 +1,12 @@
 //! `snorkel tap`: stand in front of a target's port.
 
 mod objects;
+mod peers;
 mod show;
 mod warden;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -14,13 +15,14 @@ use std::sync::mpsc::{TrySendError, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
+use snorkel_fault::plan::Peer;
 use snorkel_netns::{Netns, NetnsId, Process};
 use snorkel_tap::decode::{self, Protocol};
 use snorkel_tap::event::{Teller, Told, Word};
 use snorkel_tap::proxy::Proxy;
 use snorkel_tap::relay::{Options, Report};
 use snorkel_tap::spoil::{After, Instead, Rule, Spoil};
-use snorkel_tap::steer::{Door, Notes};
+use snorkel_tap::steer::{self, Door, Notes};
 use snorkel_topology::locate::{Located, Place, locate};
 use snorkel_topology::{Snapshot, Survey, Surveyor};
 
@@ -46,17 +48,25 @@ const ROOM: usize = 4096;
   snorkel tap -v web:80                       what is said on them
   snorkel tap -v db:5432 cache:6379           several ports of several targets
   snorkel tap --json web:80 | jq .            an object for each event
+  snorkel tap web --to db:5432                what web opens to db's port 5432
   snorkel tap web:80 --latency 200ms          answers come 200 ms later
   snorkel tap web:80 --match 'POST /pay' --respond 503
   snorkel tap web:80 --drop-connection 10% --seed 7
 
 No client is reconfigured and no rule is written: a program in the target's network gives new connections to snorkel,
 which passes them on to the application. Connections that exist are not touched. When snorkel ends, however it ends, the
-next connection goes to the application as it always did.")]
+next connection goes to the application as it always did.
+
+With --to it is the other way round: what the target's own processes open to a peer goes through snorkel, which connects
+to it from inside the same network. The peer is a target, an address, a network or a name, as the target resolves it. That
+takes a rule in the target's network (nftables, with an owner: it goes with snorkel), and connection tracking with it.")]
 pub(crate) struct Tap {
-    /// TCP ports of targets: web:80, docker:web:443
+    /// TCP ports of targets: web:80, docker:web:443; with --to a target alone
     #[arg(required = true, value_name = "TARGET:PORT", add = complete::targets())]
-    ports: Vec<Tapped>,
+    what: Vec<String>,
+    /// What the target opens to this peer instead: db:5432, 10.0.0.0/8, [fd00::1]:80, db.example:443; may be repeated
+    #[arg(long, value_name = "PEER[:PORT]", add = complete::targets())]
+    to: Vec<Peer>,
     /// Decode as this protocol: http, http2, grpc, dns, redis, postgres, mysql, tls, raw; without it by what is seen
     #[arg(long = "as", value_name = "PROTOCOL")]
     protocol: Option<Protocol>,
@@ -143,11 +153,12 @@ impl SpoilArgs {
     }
 }
 
-/// The taps of one network: which ports, and whose it is.
+/// The taps of one network: what is tapped, and whose it is.
 struct Network {
     netns: Netns,
     id: NetnsId,
     doors: Vec<Door>,
+    peers: Vec<steer::Peer>,
     name: String,
     inhabitants: Vec<(String, Process)>,
 }
@@ -161,13 +172,22 @@ impl Tap {
         let options = self.options(globals)?;
         let query = globals.query(&[]);
         let mut networks: BTreeMap<NetnsId, Network> = BTreeMap::new();
-        for tapped in &self.ports {
-            let located = locate(&query, &tapped.target)?;
-            warn_engines(&located.warnings);
-            join(&mut networks, located, tapped.door)?;
-        }
-        let snapshot = Surveyor::new(Survey { query, listeners: false }).take()?;
-        warn_snapshot(&snapshot);
+        let snapshot = if self.to.is_empty() {
+            for word in &self.what {
+                let tapped: Tapped = word.parse().map_err(Failure::new)?;
+                let located = locate(&query, &tapped.target)?;
+                warn_engines(&located.warnings);
+                let network = join(&mut networks, located)?;
+                if !network.doors.contains(&tapped.door) {
+                    network.doors.push(tapped.door);
+                }
+            }
+            let snapshot = Surveyor::new(Survey { query, listeners: false }).take()?;
+            warn_snapshot(&snapshot);
+            snapshot
+        } else {
+            peers::join_all(&mut networks, &self.what, &self.to, globals, &query)?
+        };
         let mut whose = Whose::new(&snapshot);
         for (at, id) in networks.keys().enumerate() {
             whose.sees_from(&snapshot, at, *id);
@@ -206,16 +226,16 @@ impl Tap {
                 // Nobody listens to what comes at the very end.
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
             });
-            let tap = snorkel_tap::Tap::start(
-                network.netns,
-                network.doors.clone(),
-                cgroup(),
-                options.clone(),
-                teller,
-            )?;
-            let doors: Vec<String> =
-                network.doors.iter().map(|door| format!("{}:{door}", network.name)).collect();
-            notes.push((network.name.clone(), doors, tap.notes.clone()));
+            let (netns, options) = (network.netns, options.clone());
+            let tap = if network.peers.is_empty() {
+                snorkel_tap::Tap::start(netns, network.doors.clone(), cgroup(), options, teller)?
+            } else {
+                snorkel_tap::Tap::start_outbound(netns, network.peers.clone(), options, teller)?
+            };
+            let doors = network.doors.iter().map(|door| format!("{}:{door}", network.name));
+            let typed = self.to.iter().filter(|_| !network.peers.is_empty());
+            let peers = typed.map(|peer| format!("{} to {}", network.name, peers::text(peer)));
+            notes.push((network.name.clone(), doors.chain(peers).collect(), tap.notes.clone()));
             taps.push(tap);
             let inhabited = network.inhabitants.into_iter();
             inhabitants.extend(inhabited.map(|(name, process)| Inhabitant { name, process, tap: at }));
@@ -250,8 +270,8 @@ impl Tap {
     }
 }
 
-/// Adds a port to the network that it is in.
-fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located, door: Door) -> Result<(), Failure> {
+/// The network that a target is in.
+fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located) -> Result<&mut Network, Failure> {
     let netns = located.netns()?;
     let id = netns.id()?;
     if netns.inode() == Netns::current()?.inode() {
@@ -265,19 +285,17 @@ fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located, door: Door)
         netns,
         id,
         doors: Vec::new(),
+        peers: Vec::new(),
         name: name.clone(),
         inhabitants: Vec::new(),
     });
     debug_assert_eq!(network.id, id);
-    if !network.doors.contains(&door) {
-        network.doors.push(door);
-    }
     if let Place::Process(process) = located.place
         && !network.inhabitants.iter().any(|(other, _)| *other == name)
     {
         network.inhabitants.push((name, process));
     }
-    Ok(())
+    Ok(network)
 }
 
 /// What each network is called before a line.
@@ -303,6 +321,8 @@ fn announce(notes: &[(String, Vec<String>, Notes)], options: &Options) {
             ));
         }
     }
+    let remarks: BTreeSet<&String> = notes.iter().flat_map(|(_, _, notes)| &notes.remarks).collect();
+    remarks.iter().for_each(|remark| first.push_str(&format!("; {remark}")));
     say(&format!("{first}; Ctrl-C ends it"));
     for (name, _, notes) in notes {
         for door in &notes.silent {

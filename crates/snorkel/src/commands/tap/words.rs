@@ -1,4 +1,4 @@
-//! `TARGET:PORT`, as it is typed.
+//! `TARGET:PORT`, and the peers of `--to`, as they are typed.
 
 use std::str::FromStr;
 
