@@ -72,6 +72,7 @@ impl Lines {
         }
         let (tone, end) = match &summary.end {
             End::Closed => (Tone::Faint, "closed".to_owned()),
+            End::Idle => (Tone::Faint, "silent since".to_owned()),
             End::Reset { by: Direction::ToServer } => (Tone::Doubtful, "reset by the client".to_owned()),
             End::Reset { by: Direction::ToClient } => (Tone::Doubtful, "reset by the application".to_owned()),
             End::Refused { error } => (Tone::Bad, format!("the application refused: {error}")),

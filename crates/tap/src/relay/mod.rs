@@ -727,7 +727,7 @@ impl<G: Gate> Relay<G> {
 }
 
 /// The time of day.
-fn now() -> Time {
+pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

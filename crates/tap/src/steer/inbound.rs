@@ -21,7 +21,7 @@ use crate::relay::Gate;
 use crate::{Error, Result};
 
 /// How often it is looked who listens, while somebody does and while nobody does.
-const LOOK: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(50)];
+pub(super) const LOOK: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(50)];
 /// How many connections the kernel may keep until they are taken; it gives at most net.core.somaxconn.
 const BACKLOG: i32 = 16384;
 
@@ -91,7 +91,7 @@ impl Inbound {
         }
         let mut listening = Listening::default();
         listening.refresh(doors, &mut steering)?;
-        let anonymous = match cgroup.map(|cgroup| steering.name_clients(cgroup)) {
+        let anonymous = match cgroup.map(|cgroup| steering.name_clients(Transport::Tcp, cgroup)) {
             Some(Ok(())) if cookie != 0 => None,
             Some(Ok(())) => Some("the kernel has no cookies of network namespaces (before 5.14)".to_owned()),
             Some(Err(error)) => Some(snorkel_netns::chain(&error)),

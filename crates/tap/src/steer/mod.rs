@@ -5,9 +5,12 @@
 //! meant, so that they find the same socket as the client would have; they are told from others by their source, which
 //! is noted before they are opened. Where nobody listens the program does nothing, and the kernel refuses.
 //!
+//! Datagrams to a port, in the same way, see [`Datagrams`].
+//!
 //! Those that processes of the namespace open to somebody else: a table of nftables, see [`Outbound`].
 
 mod claim;
+mod datagrams;
 mod inbound;
 mod listening;
 mod option;
@@ -15,5 +18,6 @@ mod outbound;
 mod sources;
 mod syn;
 
+pub use datagrams::Datagrams;
 pub use inbound::{Door, Inbound, Notes};
 pub use outbound::{Outbound, Peer};

@@ -15,6 +15,7 @@ use std::sync::mpsc::{TrySendError, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
+use snorkel_bpf::tap::Transport;
 use snorkel_fault::plan::Peer;
 use snorkel_netns::{Netns, NetnsId, Process};
 use snorkel_tap::decode::{self, Protocol};
@@ -48,6 +49,7 @@ const ROOM: usize = 4096;
   snorkel tap -v web:80                       what is said on them
   snorkel tap -v db:5432 cache:6379           several ports of several targets
   snorkel tap --json web:80 | jq .            an object for each event
+  snorkel tap -v dns:53/udp dns:53            questions and answers, over UDP and TCP
   snorkel tap web --to db:5432                what web opens to db's port 5432
   snorkel tap web:80 --latency 200ms          answers come 200 ms later
   snorkel tap web:80 --match 'POST /pay' --respond 503
@@ -61,7 +63,7 @@ With --to it is the other way round: what the target's own processes open to a p
 to it from inside the same network. The peer is a target, an address, a network or a name, as the target resolves it. That
 takes a rule in the target's network (nftables, with an owner: it goes with snorkel), and connection tracking with it.")]
 pub(crate) struct Tap {
-    /// TCP ports of targets: web:80, docker:web:443; with --to a target alone
+    /// Ports of targets, of TCP if not of UDP: web:80, docker:web:443, dns:53/udp; with --to a target alone
     #[arg(required = true, value_name = "TARGET:PORT", add = complete::targets())]
     what: Vec<String>,
     /// What the target opens to this peer instead: db:5432, 10.0.0.0/8, [fd00::1]:80, db.example:443; may be repeated
@@ -76,6 +78,9 @@ pub(crate) struct Tap {
     /// One JSON object for each event
     #[arg(long)]
     json: bool,
+    /// How long a flow of datagrams goes on in which nobody says anything
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    udp_idle: Duration,
     /// How long connections may go on after Ctrl-C
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     drain: Duration,
@@ -153,10 +158,20 @@ impl SpoilArgs {
     }
 }
 
-/// The taps of one network: what is tapped, and whose it is.
+/// What a tap is for; one network can have one of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    Tcp,
+    Udp,
+    Outbound,
+}
+
+/// The taps to be, in the order in which they are numbered.
+type Networks = BTreeMap<(NetnsId, Purpose), Network>;
+
+/// The tap of one network: what is tapped, and whose it is.
 struct Network {
     netns: Netns,
-    id: NetnsId,
     doors: Vec<Door>,
     peers: Vec<steer::Peer>,
     name: String,
@@ -171,13 +186,17 @@ impl Tap {
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
         let options = self.options(globals)?;
         let query = globals.query(&[]);
-        let mut networks: BTreeMap<NetnsId, Network> = BTreeMap::new();
+        let mut networks = Networks::new();
         let snapshot = if self.to.is_empty() {
             for word in &self.what {
                 let tapped: Tapped = word.parse().map_err(Failure::new)?;
                 let located = locate(&query, &tapped.target)?;
                 warn_engines(&located.warnings);
-                let network = join(&mut networks, located)?;
+                let purpose = match tapped.door.transport {
+                    Transport::Tcp => Purpose::Tcp,
+                    Transport::Udp => Purpose::Udp,
+                };
+                let network = join(&mut networks, located, purpose)?;
                 if !network.doors.contains(&tapped.door) {
                     network.doors.push(tapped.door);
                 }
@@ -189,11 +208,17 @@ impl Tap {
             peers::join_all(&mut networks, &self.what, &self.to, globals, &query)?
         };
         let mut whose = Whose::new(&snapshot);
-        for (at, id) in networks.keys().enumerate() {
+        if networks.keys().any(|(_, purpose)| *purpose == Purpose::Udp)
+            && (options.spoil.is_some() || options.proxy.is_some())
+        {
+            return Err(Failure::new("datagrams can be shown, but not spoilt, and have no PROXY protocol")
+                .hint("tap the UDP ports in a command of their own"));
+        }
+        for (at, (id, _)) in networks.keys().enumerate() {
             whose.sees_from(&snapshot, at, *id);
         }
         let show = Show::new(self.json, globals, whose.names().clone(), names(&networks, &snapshot));
-        self.begin(networks.into_values().collect(), options, show)
+        self.begin(networks, options, show)
     }
 
     fn options(&self, globals: &Globals) -> Result<Options, Failure> {
@@ -213,13 +238,13 @@ impl Tap {
         })
     }
 
-    fn begin(&self, networks: Vec<Network>, options: Options, mut show: Show) -> Outcome {
+    fn begin(&self, networks: Networks, options: Options, mut show: Show) -> Outcome {
         let signals = Signals::take()?;
         let (to, heard) = sync_channel::<Heard>(ROOM);
         let mut taps = Vec::new();
         let mut inhabitants = Vec::new();
         let mut notes = Vec::new();
-        for (at, network) in networks.into_iter().enumerate() {
+        for (at, ((_, purpose), network)) in networks.into_iter().enumerate() {
             let to = to.clone();
             let teller = Teller::new(move |word| match to.try_send(Heard(at, word)) {
                 Ok(()) => Told::Yes,
@@ -227,11 +252,17 @@ impl Tap {
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
             });
             let (netns, options) = (network.netns, options.clone());
-            let tap = if network.peers.is_empty() {
-                snorkel_tap::Tap::start(netns, network.doors.clone(), cgroup(), options, teller)?
-            } else {
-                snorkel_tap::Tap::start_outbound(netns, network.peers.clone(), options, teller)?
-            };
+            let doors = network.doors.clone();
+            let tap = match purpose {
+                Purpose::Tcp => snorkel_tap::Tap::start(netns, doors, cgroup(), options, teller),
+                Purpose::Udp => {
+                    let idle = self.udp_idle;
+                    snorkel_tap::Tap::start_datagrams(netns, doors, cgroup(), options, idle, teller)
+                }
+                Purpose::Outbound => {
+                    snorkel_tap::Tap::start_outbound(netns, network.peers.clone(), options, teller)
+                }
+            }?;
             let doors = network.doors.iter().map(|door| format!("{}:{door}", network.name));
             let typed = self.to.iter().filter(|_| !network.peers.is_empty());
             let peers = typed.map(|peer| format!("{} to {}", network.name, peers::text(peer)));
@@ -271,7 +302,7 @@ impl Tap {
 }
 
 /// The network that a target is in.
-fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located) -> Result<&mut Network, Failure> {
+fn join(networks: &mut Networks, located: Located, purpose: Purpose) -> Result<&mut Network, Failure> {
     let netns = located.netns()?;
     let id = netns.id()?;
     if netns.inode() == Netns::current()?.inode() {
@@ -281,15 +312,13 @@ fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located) -> Result<&
         )));
     }
     let name = located.name();
-    let network = networks.entry(id).or_insert_with(|| Network {
+    let network = networks.entry((id, purpose)).or_insert_with(|| Network {
         netns,
-        id,
         doors: Vec::new(),
         peers: Vec::new(),
         name: name.clone(),
         inhabitants: Vec::new(),
     });
-    debug_assert_eq!(network.id, id);
     if let Place::Process(process) = located.place
         && !network.inhabitants.iter().any(|(other, _)| *other == name)
     {
@@ -299,8 +328,8 @@ fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located) -> Result<&
 }
 
 /// What each network is called before a line.
-fn names(networks: &BTreeMap<NetnsId, Network>, snapshot: &Snapshot) -> Vec<String> {
-    let name = |(id, network): (&NetnsId, &Network)| {
+fn names(networks: &Networks, snapshot: &Snapshot) -> Vec<String> {
+    let name = |((id, _), network): (&(NetnsId, Purpose), &Network)| {
         snapshot.targets_on(*id).find(|t| !t.host).map_or_else(|| network.name.clone(), label)
     };
     networks.iter().map(name).collect()

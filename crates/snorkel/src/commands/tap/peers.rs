@@ -1,16 +1,13 @@
 //! Whom `--to` means: addresses, as they are when the tap begins.
 
-use std::collections::BTreeMap;
-
 use snorkel_engines::{Query, TargetSpec};
 use snorkel_fault::plan::Peer;
-use snorkel_netns::NetnsId;
 use snorkel_rtnl::Prefix;
 use snorkel_tap::steer;
 use snorkel_topology::Snapshot;
 use snorkel_topology::locate::locate;
 
-use super::{Network, join};
+use super::{Networks, Purpose, join};
 use crate::cli::Globals;
 use crate::commands::hold::World;
 use crate::commands::warn_engines;
@@ -18,7 +15,7 @@ use crate::failure::Failure;
 
 /// Adds the networks of these targets, with their peers; gives the snapshot in which they were found.
 pub(super) fn join_all(
-    networks: &mut BTreeMap<NetnsId, Network>,
+    networks: &mut Networks,
     targets: &[String],
     peers: &[Peer],
     globals: &Globals,
@@ -33,7 +30,7 @@ pub(super) fn join_all(
     for target in &targets {
         let located = locate(query, target)?;
         warn_engines(&located.warnings);
-        let network = join(networks, located)?;
+        let network = join(networks, located, Purpose::Outbound)?;
         // Each target resolves names for itself.
         let names = |name: &str| world.addresses(name, std::slice::from_ref(target));
         for peer in peers {
