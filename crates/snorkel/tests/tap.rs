@@ -5,6 +5,8 @@
 #[path = "tap/clients.rs"]
 mod clients;
 mod common;
+#[path = "tap/datagrams.rs"]
+mod datagrams;
 #[path = "tap/ends.rs"]
 mod ends;
 #[path = "tap/kit.rs"]

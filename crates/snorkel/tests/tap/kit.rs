@@ -20,7 +20,20 @@ impl Tap {
     /// Starts it with these words and returns when it taps.
     #[track_caller]
     pub(crate) fn start(words: &[&str]) -> Tap {
-        let mut command = snorkel([&["tap"], words].concat());
+        Tap::run(snorkel([&["tap"], words].concat()))
+    }
+
+    /// The same with so many file descriptors at most.
+    #[track_caller]
+    pub(crate) fn start_limited(descriptors: usize, words: &[&str]) -> Tap {
+        let limited = format!("ulimit -n {descriptors}; exec \"$0\" tap \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &limited, crate::common::SNORKEL]).args(words);
+        Tap::run(command)
+    }
+
+    #[track_caller]
+    fn run(mut command: Command) -> Tap {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = [
             lines(child.stdout.take().map(|from| Box::new(from) as Box<dyn Read + Send>)),

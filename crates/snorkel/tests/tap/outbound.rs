@@ -53,6 +53,11 @@ fn ask(stream: &mut TcpStream) -> String {
     answer
 }
 
+/// Closes it so that nothing of it stands in the way of another from the same port.
+fn forget(stream: TcpStream) {
+    sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+}
+
 #[test]
 fn connections_to_a_peer_are_shown_and_come_from_the_target_itself() {
     let lab = lab(LabSpec::default());
@@ -136,12 +141,11 @@ fn after_a_kill_the_next_connection_goes_straight_to_the_peer_and_nothing_is_lef
     assert_eq!(rules(&lab), Vec::<String>::new());
     ask(&mut open(&lab, WEB, 0).unwrap());
     assert!(matches!(led.read(&mut [0; 8]), Ok(0) | Err(_)));
-    drop(led);
+    forget(led);
     // The very same connection once more: straight, and led by another tap.
     let mut again = open(&lab, WEB, port).unwrap();
     ask(&mut again);
-    rustix::net::sockopt::set_socket_linger(&again, Some(std::time::Duration::ZERO)).unwrap();
-    drop(again);
+    forget(again);
     tap = begin(&lab, WEB);
     ask(&mut open(&lab, WEB, port).unwrap());
     let ran = tap.stop();

@@ -122,7 +122,7 @@ impl Relay {
             }
             self.keep_time();
         }
-        for id in self.flows.keys().copied().collect::<Vec<_>>() {
+        while let Some((_, id)) = self.due.first().copied() {
             self.end(id, End::Idle);
         }
         if self.lost > 0 {
