@@ -313,7 +313,7 @@ pub fn everywhere(v6: bool, port: u16) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use snorkel_netns::Netns;
 
@@ -351,6 +351,57 @@ mod tests {
                 assert_eq!(application.accept().unwrap().1, past.local_addr().unwrap());
             })
             .unwrap();
+    }
+
+    #[test]
+    fn datagrams_are_led_and_the_application_speaks_with_the_client_by_its_own_address() {
+        let netns = Netns::private().expect("needs root: a network namespace is made");
+        netns.run(set_loopback_up).unwrap();
+        let table = snorkel_netns::mounts::read("/proc/self/mountinfo".as_ref()).unwrap();
+        let mounts = snorkel_netns::mounts::parse(&table);
+        let unified = mounts.iter().find(|mount| mount.kind == "cgroup2").expect("needs cgroup2");
+        let cgroup = std::fs::File::open(&unified.point).unwrap();
+        let inside = netns.try_clone().unwrap();
+        let run = move || {
+            let bound = |at: &str| {
+                let socket = UdpSocket::bind(at).unwrap();
+                socket.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+                let own = socket.local_addr().unwrap();
+                (socket, own)
+            };
+            let receive = |socket: &UdpSocket| {
+                let mut word = [0; 8];
+                let (length, from) = socket.recv_from(&mut word).unwrap();
+                (word[..length].to_vec(), from)
+            };
+            let mut steering = Steering::load().unwrap();
+            let cookie = snorkel_netns::cookie_here().unwrap();
+            let (application, at) = bound("127.0.0.1:8080");
+            let (tap, _) = bound("127.0.0.1:0");
+            let (client, its) = bound("127.0.0.1:0");
+            let (upstream, own) = bound("127.0.0.1:0");
+            steering.attach(&inside).unwrap();
+            steering.name_clients(Transport::Udp, &cgroup).unwrap();
+            steering.open_door(Transport::Udp, 8080, &tap, None::<&UdpSocket>).unwrap();
+            steering.set_listening(Transport::Udp, at, true).unwrap();
+            client.send_to(b"led", at).unwrap();
+            assert_eq!(receive(&tap), (b"led".to_vec(), its));
+            steering.add_own(Transport::Udp, own, its, cookie).unwrap();
+            steering.add_answer(own, its, 8080, cookie).unwrap();
+            upstream.send_to(b"past", at).unwrap();
+            assert_eq!(receive(&application), (b"past".to_vec(), its));
+            application.send_to(b"answer", its).unwrap();
+            assert_eq!(receive(&upstream), (b"answer".to_vec(), at));
+            // What another port of the application's network sends to the client is the client's.
+            tap.send_to(b"other", its).unwrap();
+            assert_eq!(receive(&client).0, b"other");
+            drop(steering);
+            client.send_to(b"direct", at).unwrap();
+            assert_eq!(receive(&application), (b"direct".to_vec(), its));
+            application.send_to(b"direct", its).unwrap();
+            assert_eq!(receive(&client), (b"direct".to_vec(), at));
+        };
+        netns.run(run).unwrap();
     }
 
     /// SIOCSIFFLAGS on a socket of this namespace (netdevice(7)).

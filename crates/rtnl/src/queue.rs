@@ -133,7 +133,8 @@ fn config(number: u16) -> Request {
     message(CONFIG, CHANGE, 0, number)
 }
 
-fn held(payload: &[u8]) -> Result<Option<Held>, Malformed> {
+/// A packet, by the kernel's message about it.
+pub(crate) fn held(payload: &[u8]) -> Result<Option<Held>, Malformed> {
     let (_, rest) = take::<NFGENMSG>(payload, "a packet ends within its header")?;
     let (mut id, mut bytes) = (None, None);
     for attribute in attributes(rest) {

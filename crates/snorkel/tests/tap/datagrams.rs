@@ -100,6 +100,21 @@ fn dig_asks_through_it_and_is_answered_as_without_it() {
 }
 
 #[test]
+fn without_v_there_is_a_line_for_each_answer_and_one_for_a_question_that_has_none() {
+    needs("dig");
+    let lab = lab(LabSpec::default());
+    let tap = Tap::start(&[&format!("{}:53/udp", target(&lab, "switch"))]);
+    inside(&lab, "client", &["dig", "+short", "@198.19.0.1", "web.lab"]);
+    // A question of which the length is cut off is not answered, and no DNS.
+    client(&lab, "client", "198.19.0.1:53").send(b"\x12\x34\x01").unwrap();
+    inside(&lab, "client", &["dig", "+short", "@198.19.0.1", "db.lab", "AAAA"]);
+    let ran = tap.stop();
+    assert_eq!(ran.stdout.lines().count(), 3, "{}", ran.stdout);
+    in_order(&ran.stdout, &["switch:53  DNS", "A web.lab: A 198.19.0.2, ", "AAAA db.lab: AAAA fd88::3"]);
+    in_order(&ran.stdout, &["switch:53  3 B out, 0 B back, ", "silent since"]);
+}
+
+#[test]
 fn the_application_is_told_the_client_s_address_wherever_it_listens() {
     for (at, asked) in [
         ("0.0.0.0:7000", &[("client", SERVER), ("server", "127.0.0.1:7000"), ("server", SERVER)][..]),

@@ -91,6 +91,15 @@ fn a_name_is_resolved_as_the_target_does_and_all_ports_can_be_meant() {
 }
 
 #[test]
+fn a_peer_with_both_protocols_is_tapped_in_a_network_that_has_one() {
+    let lab = lab(LabSpec::default());
+    inside(&lab, "client", &["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"]);
+    let tap = begin(&lab, &target(&lab, "web"));
+    inside(&lab, "client", &["curl", "-s", "http://web/a"]);
+    in_order(&tap.stop().stdout, &["HTTP GET /a", "200 OK"]);
+}
+
+#[test]
 fn what_the_peer_refuses_is_refused_and_what_is_not_there_is_unreachable() {
     let lab = lab(LabSpec::default());
     for (to, told) in

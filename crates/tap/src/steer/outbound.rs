@@ -27,6 +27,8 @@ use crate::{Error, Result};
 
 /// How many connections to peers may be under way at once.
 const MOST: usize = 1024;
+/// How many ports are tried that both families are to have free.
+const TRIES: usize = 16;
 /// How long a connection to a peer waits for its other half, which is on its way when the peer has taken it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether one has waited too long.
@@ -100,7 +102,7 @@ impl Outbound {
     /// Makes the detour in `netns`, which must be the calling thread's. The sockets are the relay's to listen on.
     pub fn open(netns: &Netns, peers: &[Peer]) -> Result<(Outbound, Vec<OwnedFd>, Notes)> {
         let claims = peers.iter().map(|peer| claim(&format!("to {peer}"))).collect::<Result<Vec<_>>>()?;
-        let (listeners, port) = listeners(peers)?;
+        let (listeners, port, peers) = listeners(peers)?;
         let queue = Queue::open_in(netns)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| Error::os("begin to wait", e))?;
         epoll::add(&epoll, &queue, epoll::EventData::new_u64(QUEUE), epoll::EventFlags::IN)
@@ -117,9 +119,8 @@ impl Outbound {
         })?;
         // From here on connections come.
         let hold = nftables.add_detour(&detour)?;
-        let mut remarks = vec![
-            "the kernel tracks the connections of this network meanwhile (conntrack), and forgets them when their time is over".to_owned(),
-        ];
+        let mut remarks =
+            vec!["meanwhile the kernel tracks the connections of this network (conntrack)".to_owned()];
         if hold == Hold::Not {
             remarks.push("this kernel cannot hold a connection until the peer has taken it (nft_queue): what the peer refuses is reset".to_owned());
         }
@@ -247,22 +248,38 @@ impl Outbound {
     }
 }
 
-/// Listeners on one port of the loopback, of those families that there are peers of.
-fn listeners(peers: &[Peer]) -> Result<(Vec<OwnedFd>, u16)> {
-    let loopback = |v4| if v4 { Ipv4Addr::LOCALHOST.into() } else { IpAddr::from(Ipv6Addr::LOCALHOST) };
-    let wanted =
-        [true, false].into_iter().filter(|v4| peers.iter().any(|peer| peer.to.address.is_ipv4() == *v4));
-    let mut listeners: Vec<OwnedFd> = Vec::new();
-    let mut port = 0;
-    for v4 in wanted {
-        let failed = |e| Error::os("listen on the loopback of the target (is it up?)", e);
-        let socket = listener(SocketAddr::new(loopback(v4), port)).map_err(failed)?;
-        if let Some(own) = getsockname(&socket).ok().and_then(|own| SocketAddr::try_from(own).ok()) {
-            port = own.port();
+/// Listeners on one port of the loopback, of those families that there are peers of and that the network has.
+fn listeners(peers: &[Peer]) -> Result<(Vec<OwnedFd>, u16, Vec<Peer>)> {
+    let failed = |e| Error::os("listen on the loopback of the target (is it up?)", e);
+    let is_wanted = |v4: bool| peers.iter().any(|peer| peer.to.address.is_ipv4() == v4);
+    for _ in 0..TRIES {
+        let mut listeners: Vec<OwnedFd> = Vec::new();
+        let (mut port, mut usable) = (0, peers.to_vec());
+        for (v4, loopback) in
+            [(true, IpAddr::from(Ipv4Addr::LOCALHOST)), (false, IpAddr::from(Ipv6Addr::LOCALHOST))]
+        {
+            match listener(SocketAddr::new(loopback, port)) {
+                _ if !is_wanted(v4) => {}
+                Ok(socket) => {
+                    port =
+                        SocketAddr::try_from(getsockname(&socket).map_err(failed)?).map_err(failed)?.port();
+                    listeners.push(socket);
+                }
+                // Another try is for another port.
+                Err(Errno::ADDRINUSE) => break,
+                // Without IPv6 nothing is opened to anybody over it.
+                Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) if !v4 && is_wanted(true) => {
+                    usable.retain(|peer| peer.to.address.is_ipv4());
+                }
+                Err(error) => return Err(failed(error)),
+            }
         }
-        listeners.push(socket);
+        let families = [true, false].map(|v4| usable.iter().any(|peer| peer.to.address.is_ipv4() == v4));
+        if listeners.len() == families.iter().filter(|wanted| **wanted).count() {
+            return Ok((listeners, port, usable));
+        }
     }
-    Ok((listeners, port))
+    Err(failed(Errno::ADDRINUSE))
 }
 
 /// Begins a connection that goes straight to the peer, from the client's address.

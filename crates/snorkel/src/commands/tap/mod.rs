@@ -218,19 +218,14 @@ impl Tap {
             whose.sees_from(&snapshot, at, *id);
         }
         let show = Show::new(self.json, globals, whose.names().clone(), names(&networks, &snapshot));
-        self.begin(networks, options, show)
+        self.begin(networks, options, globals, show)
     }
 
     fn options(&self, globals: &Globals) -> Result<Options, Failure> {
         let spoil = self.spoil.spoil()?;
         let looks = globals.is_verbose() || self.json || self.protocol.is_some() || !spoil.rules.is_empty();
-        let decode = decode::Options {
-            protocol: self.protocol,
-            show_secrets: self.show_secrets,
-            raw: globals.is_verbose() || self.json,
-        };
         Ok(Options {
-            decode: looks.then_some(decode),
+            decode: looks.then(|| self.decode(globals)),
             bytes: false,
             spoil,
             proxy: self.proxy_protocol,
@@ -238,7 +233,15 @@ impl Tap {
         })
     }
 
-    fn begin(&self, networks: Networks, options: Options, mut show: Show) -> Outcome {
+    fn decode(&self, globals: &Globals) -> decode::Options {
+        decode::Options {
+            protocol: self.protocol,
+            show_secrets: self.show_secrets,
+            raw: globals.is_verbose() || self.json,
+        }
+    }
+
+    fn begin(&self, networks: Networks, options: Options, globals: &Globals, mut show: Show) -> Outcome {
         let signals = Signals::take()?;
         let (to, heard) = sync_channel::<Heard>(ROOM);
         let mut taps = Vec::new();
@@ -251,7 +254,11 @@ impl Tap {
                 // Nobody listens to what comes at the very end.
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Told::NoRoom,
             });
-            let (netns, options) = (network.netns, options.clone());
+            let (netns, mut options) = (network.netns, options.clone());
+            if purpose == Purpose::Udp {
+                // It goes through memory in any case.
+                options.decode.get_or_insert(self.decode(globals));
+            }
             let doors = network.doors.clone();
             let tap = match purpose {
                 Purpose::Tcp => snorkel_tap::Tap::start(netns, doors, cgroup(), options, teller),
