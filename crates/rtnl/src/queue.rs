@@ -93,7 +93,7 @@ impl Queue {
 
     /// The packets that have come, none if there are none now. Never waits: poll [`Queue::as_fd`] for that, after this
     /// has given none.
-    pub fn next(&mut self) -> Result<Vec<Held>> {
+    pub fn take(&mut self) -> Result<Vec<Held>> {
         let what = "read a queue of packets";
         let Some(datagram) = self.netlink.receive_now(what)? else { return Ok(Vec::new()) };
         let malformed = |Malformed(why)| Error::Malformed { what: what.into(), why };

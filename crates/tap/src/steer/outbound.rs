@@ -144,7 +144,7 @@ impl Outbound {
     /// Takes what waits in the queue.
     fn take(&mut self, turns: &mut Vec<Turn>) {
         loop {
-            let held = match self.queue.next() {
+            let held = match self.queue.take() {
                 Ok(held) if held.is_empty() => return,
                 Ok(held) => held,
                 Err(error) => {
