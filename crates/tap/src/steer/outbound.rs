@@ -25,6 +25,8 @@ use crate::event::{End, Ends};
 use crate::relay::{Gate, Turn};
 use crate::{Error, Result};
 
+/// How often the queue is read before others have their turn.
+const TURN: usize = 64;
 /// How many connections to peers may be under way at once.
 const MOST: usize = 1024;
 /// How many ports are tried that both families are to have free.
@@ -143,7 +145,7 @@ impl Outbound {
 
     /// Takes what waits in the queue.
     fn take(&mut self, turns: &mut Vec<Turn>) {
-        loop {
+        for _ in 0..TURN {
             let held = match self.queue.take() {
                 Ok(held) if held.is_empty() => return,
                 Ok(held) => held,
