@@ -3,7 +3,9 @@
 // The tap's programs. One stands in the look-up of listening sockets of a network namespace (BPF_PROG_TYPE_SK_LOOKUP)
 // and gives new connections for a port to the tap's own socket. Two stand where a process asks who its peer is
 // (BPF_CGROUP_INET4_GETPEERNAME and its IPv6 sibling, which accept(2) passes as well) and name the client instead of the
-// tap. None of them touches a packet, and all are held by links that go with the process.
+// tap. Four do the same for datagrams, where a process receives one (BPF_CGROUP_UDP4_RECVMSG) and where it answers to the
+// address that it was told (BPF_CGROUP_UDP4_SENDMSG). None of them touches a packet, and all are held by links that go
+// with the process.
 
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -83,6 +85,24 @@ struct {
     __type(value, struct client);
 } own SEC(".maps");
 
+// Somebody to whom an application answers with datagrams, from a port of its own.
+struct answer {
+    __u32 address[4];
+    __u64 netns;
+    __u16 port;
+    __u16 from;
+    __u32 zero;
+};
+
+// Where the tap waits for these answers.
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 65536);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct answer);
+    __type(value, struct place);
+} answers SEC(".maps");
+
 // Whether the kernel would find somebody for the place: at the address itself, or at all addresses of the family.
 static __attribute__((always_inline)) int somebody(struct place *place)
 {
@@ -133,8 +153,8 @@ int tap(struct bpf_sk_lookup *ctx)
     return SK_PASS;
 }
 
-SEC("cgroup/getpeername4")
-int peer4(struct bpf_sock_addr *ctx)
+// Names the client where the tap is the peer.
+static __attribute__((always_inline)) int name4(struct bpf_sock_addr *ctx)
 {
     struct place place = { .port = __builtin_bswap16(ctx->user_port), .protocol = ctx->protocol };
     place.address[2] = V4_MAPPED;
@@ -147,8 +167,7 @@ int peer4(struct bpf_sock_addr *ctx)
     return 1;
 }
 
-SEC("cgroup/getpeername6")
-int peer6(struct bpf_sock_addr *ctx)
+static __attribute__((always_inline)) int name6(struct bpf_sock_addr *ctx)
 {
     struct place place = { .port = __builtin_bswap16(ctx->user_port), .protocol = ctx->protocol };
     place.address[0] = ctx->user_ip6[0];
@@ -162,6 +181,65 @@ int peer6(struct bpf_sock_addr *ctx)
         ctx->user_ip6[2] = client->address[2];
         ctx->user_ip6[3] = client->address[3];
         ctx->user_port = __builtin_bswap16(client->port);
+    }
+    return 1;
+}
+
+SEC("cgroup/getpeername4")
+int peer4(struct bpf_sock_addr *ctx)
+{
+    return name4(ctx);
+}
+
+SEC("cgroup/getpeername6")
+int peer6(struct bpf_sock_addr *ctx)
+{
+    return name6(ctx);
+}
+
+SEC("cgroup/recvmsg4")
+int receive4(struct bpf_sock_addr *ctx)
+{
+    return name4(ctx);
+}
+
+SEC("cgroup/recvmsg6")
+int receive6(struct bpf_sock_addr *ctx)
+{
+    return name6(ctx);
+}
+
+SEC("cgroup/sendmsg4")
+int answer4(struct bpf_sock_addr *ctx)
+{
+    struct answer to = { .port = __builtin_bswap16(ctx->user_port), .from = ctx->sk->src_port };
+    to.netns = bpf_get_netns_cookie(ctx);
+    to.address[2] = V4_MAPPED;
+    to.address[3] = ctx->user_ip4;
+    struct place *place = bpf_map_lookup_elem(&answers, &to);
+    if (place) {
+        ctx->user_ip4 = place->address[3];
+        ctx->user_port = __builtin_bswap16(place->port);
+    }
+    return 1;
+}
+
+SEC("cgroup/sendmsg6")
+int answer6(struct bpf_sock_addr *ctx)
+{
+    struct answer to = { .port = __builtin_bswap16(ctx->user_port), .from = ctx->sk->src_port };
+    to.netns = bpf_get_netns_cookie(ctx);
+    to.address[0] = ctx->user_ip6[0];
+    to.address[1] = ctx->user_ip6[1];
+    to.address[2] = ctx->user_ip6[2];
+    to.address[3] = ctx->user_ip6[3];
+    struct place *place = bpf_map_lookup_elem(&answers, &to);
+    if (place) {
+        ctx->user_ip6[0] = place->address[0];
+        ctx->user_ip6[1] = place->address[1];
+        ctx->user_ip6[2] = place->address[2];
+        ctx->user_ip6[3] = place->address[3];
+        ctx->user_port = __builtin_bswap16(place->port);
     }
     return 1;
 }

@@ -3,7 +3,7 @@
 //!
 //! Everything is held by the value: with it, or with its process, the links and the maps go, and the next connection
 //! reaches the application as it always did (include/uapi/linux/bpf.h, BPF_PROG_TYPE_SK_LOOKUP, since 5.9;
-//! BPF_CGROUP_INET4_GETPEERNAME, since 5.8). No packet is touched.
+//! BPF_CGROUP_INET4_GETPEERNAME, since 5.8; BPF_CGROUP_UDP4_RECVMSG, since 5.2). No packet is touched.
 
 use std::fmt;
 use std::io;
@@ -106,6 +106,17 @@ struct Client {
     zero: [u16; 3],
 }
 
+/// `struct answer`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    address: [u8; 16],
+    netns: u64,
+    port: u16,
+    from: u16,
+    zero: u32,
+}
+
 // SAFETY: the layouts are those of the C structures, without padding, and any bytes are a value of them.
 unsafe impl Pod for Place {}
 // SAFETY: as above.
@@ -114,10 +125,18 @@ unsafe impl Pod for Door {}
 unsafe impl Pod for Listeners {}
 // SAFETY: as above.
 unsafe impl Pod for Client {}
+// SAFETY: as above.
+unsafe impl Pod for Answer {}
 
 impl Place {
     fn new(transport: Transport, address: SocketAddr) -> Place {
         Place { address: mapped(address.ip()), port: address.port(), protocol: transport.number(), zero: 0 }
+    }
+}
+
+impl Answer {
+    fn new(client: SocketAddr, from: u16, netns: u64) -> Answer {
+        Answer { address: mapped(client.ip()), netns, port: client.port(), from, zero: 0 }
     }
 }
 
@@ -135,6 +154,7 @@ pub struct Steering {
     sockets: SockMap<MapData>,
     listening: HashMap<MapData, Place, u32>,
     own: HashMap<MapData, Place, Client>,
+    answers: HashMap<MapData, Answer, Place>,
     next: u32,
 }
 
@@ -155,6 +175,7 @@ impl Steering {
             sockets: SockMap::try_from(take("sockets")?).map_err(failed)?,
             listening: HashMap::try_from(take("listening")?).map_err(failed)?,
             own: HashMap::try_from(take("own")?).map_err(failed)?,
+            answers: HashMap::try_from(take("answers")?).map_err(failed)?,
             programs,
             next: 0,
         })
@@ -175,9 +196,14 @@ impl Steering {
             .map_err(failed("attach the program that steers connections to the network namespace"))
     }
 
-    /// Lets processes of this cgroup (of the unified hierarchy), and those below it, see the client as their peer.
-    pub fn name_clients(&mut self, cgroup: impl AsFd) -> Result<(), TapError> {
-        for name in ["peer4", "peer6"] {
+    /// Lets processes of this cgroup (of the unified hierarchy), and those below it, see the client as their peer; with
+    /// `Udp` as the sender of what they receive, and as who gets their answers.
+    pub fn name_clients(&mut self, transport: Transport, cgroup: impl AsFd) -> Result<(), TapError> {
+        let programs: &[&'static str] = match transport {
+            Transport::Tcp => &["peer4", "peer6"],
+            Transport::Udp => &["answer4", "answer6", "receive4", "receive6"],
+        };
+        for name in programs.iter().copied() {
             let program: &mut CgroupSockAddr = self
                 .programs
                 .program_mut(name)
@@ -249,7 +275,27 @@ impl Steering {
             .map_err(|source| TapError::Map { what: "note a connection of the tap's own", source })
     }
 
+    /// Says that what an application sends to this client, from this port, is for the tap at that address.
+    pub fn add_answer(
+        &mut self,
+        own: SocketAddr,
+        client: SocketAddr,
+        from: u16,
+        netns: u64,
+    ) -> Result<(), TapError> {
+        let place = Place::new(Transport::Udp, own);
+        self.answers
+            .insert(Answer::new(client, from, netns), place, 0)
+            .map_err(|source| TapError::Map { what: "note where answers go", source })
+    }
+
     /// Forgets it.
+    pub fn remove_answer(&mut self, client: SocketAddr, from: u16, netns: u64) {
+        // One that is not there is what is wanted.
+        let _ = self.answers.remove(&Answer::new(client, from, netns));
+    }
+
+    /// Forgets one of the tap's own.
     pub fn remove_own(&mut self, transport: Transport, own: SocketAddr) {
         // One that is not there is what is wanted.
         let _ = self.own.remove(&Place::new(transport, own));
@@ -267,7 +313,7 @@ pub fn everywhere(v6: bool, port: u16) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use snorkel_netns::Netns;
 
@@ -305,6 +351,57 @@ mod tests {
                 assert_eq!(application.accept().unwrap().1, past.local_addr().unwrap());
             })
             .unwrap();
+    }
+
+    #[test]
+    fn datagrams_are_led_and_the_application_speaks_with_the_client_by_its_own_address() {
+        let netns = Netns::private().expect("needs root: a network namespace is made");
+        netns.run(set_loopback_up).unwrap();
+        let table = snorkel_netns::mounts::read("/proc/self/mountinfo".as_ref()).unwrap();
+        let mounts = snorkel_netns::mounts::parse(&table);
+        let unified = mounts.iter().find(|mount| mount.kind == "cgroup2").expect("needs cgroup2");
+        let cgroup = std::fs::File::open(&unified.point).unwrap();
+        let inside = netns.try_clone().unwrap();
+        let run = move || {
+            let bound = |at: &str| {
+                let socket = UdpSocket::bind(at).unwrap();
+                socket.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+                let own = socket.local_addr().unwrap();
+                (socket, own)
+            };
+            let receive = |socket: &UdpSocket| {
+                let mut word = [0; 8];
+                let (length, from) = socket.recv_from(&mut word).unwrap();
+                (word[..length].to_vec(), from)
+            };
+            let mut steering = Steering::load().unwrap();
+            let cookie = snorkel_netns::cookie_here().unwrap();
+            let (application, at) = bound("127.0.0.1:8080");
+            let (tap, _) = bound("127.0.0.1:0");
+            let (client, its) = bound("127.0.0.1:0");
+            let (upstream, own) = bound("127.0.0.1:0");
+            steering.attach(&inside).unwrap();
+            steering.name_clients(Transport::Udp, &cgroup).unwrap();
+            steering.open_door(Transport::Udp, 8080, &tap, None::<&UdpSocket>).unwrap();
+            steering.set_listening(Transport::Udp, at, true).unwrap();
+            client.send_to(b"led", at).unwrap();
+            assert_eq!(receive(&tap), (b"led".to_vec(), its));
+            steering.add_own(Transport::Udp, own, its, cookie).unwrap();
+            steering.add_answer(own, its, 8080, cookie).unwrap();
+            upstream.send_to(b"past", at).unwrap();
+            assert_eq!(receive(&application), (b"past".to_vec(), its));
+            application.send_to(b"answer", its).unwrap();
+            assert_eq!(receive(&upstream), (b"answer".to_vec(), at));
+            // What another port of the application's network sends to the client is the client's.
+            tap.send_to(b"other", its).unwrap();
+            assert_eq!(receive(&client).0, b"other");
+            drop(steering);
+            client.send_to(b"direct", at).unwrap();
+            assert_eq!(receive(&application), (b"direct".to_vec(), its));
+            application.send_to(b"direct", its).unwrap();
+            assert_eq!(receive(&client), (b"direct".to_vec(), at));
+        };
+        netns.run(run).unwrap();
     }
 
     /// SIOCSIFFLAGS on a socket of this namespace (netdevice(7)).

@@ -5,6 +5,7 @@ use crate::name::{escape, unescape};
 use crate::parse::{
     address, control, counters, event, filter, link, neighbour, nsid, qdisc, route, v6_only, waiting,
 };
+use crate::queue::held;
 use crate::wire::{Verdict, messages};
 use crate::{Family, FilterSide, IfIndex, NsId};
 
@@ -42,6 +43,7 @@ fn payload(payload: &[u8]) {
         let _ = FilterSide::ALL.map(|side| filter(payload, link, side));
     }
     let _ = waiting(payload);
+    let _ = held(payload);
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@
 mod address;
 mod change;
 mod counters;
+mod detour;
 mod error;
 mod event;
 mod exchange;
@@ -41,6 +42,7 @@ mod offload;
 mod parse;
 mod qdisc;
 mod query;
+mod queue;
 #[cfg(test)]
 mod real;
 mod route;
@@ -52,6 +54,7 @@ mod wire;
 
 pub use address::Address;
 pub use counters::{LinkCounters, WayCounters};
+pub use detour::{Detour, Hold};
 pub use error::{Error, Result};
 pub use event::{Event, EventKind};
 pub use filter::{Filter, FilterId, FilterSide};
@@ -63,6 +66,7 @@ pub use neighbour::{Neighbour, NeighbourState};
 pub use netem::{Netem, NetemLoss};
 pub use nftables::{Chain, Nftables};
 pub use qdisc::{AttachedQdisc, Qdisc, QdiscStatistics};
+pub use queue::{Held, Queue, Ruling};
 pub use route::{NextHop, Route, RouteKind, RouteProtocol};
 pub use sockdiag::{WaitingSocket, v6_only_sockets, waiting_sockets};
 pub use socket::Socket;

@@ -4,7 +4,7 @@
 //! request that is under way, only whole datagrams, only consistent lists.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -188,6 +188,24 @@ impl Netlink {
         }
     }
 
+    /// Sends a request that has no answer unless it is refused; what the kernel says then comes with what is received.
+    pub(crate) fn tell(&mut self, what: &str, request: &Request) -> Result<()> {
+        self.send(what, &[request]).map(drop)
+    }
+
+    /// A datagram of the kernel if one is there.
+    pub(crate) fn receive_now(&mut self, what: &str) -> Result<Option<&[u8]>> {
+        loop {
+            match self.receive_with(RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+                Ok(Received::Datagram(length)) => return Ok(Some(&self.buffer[..length])),
+                // It is gone.
+                Ok(Received::Truncated) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(e) => return Err(Error::os(what, e)),
+            }
+        }
+    }
+
     /// Sends requests in one datagram, under a new number.
     fn send(&mut self, what: &str, requests: &[&Request]) -> Result<u32> {
         // 0 is for what the kernel tells unasked.
@@ -239,6 +257,12 @@ impl Netlink {
                 Err(e) => return Err(Error::os(what, e)),
             }
         }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -7,12 +7,16 @@ mod clients;
 mod common;
 #[path = "tap/crowd.rs"]
 mod crowd;
+#[path = "tap/datagrams.rs"]
+mod datagrams;
 #[path = "tap/docker.rs"]
 mod docker;
 #[path = "tap/ends.rs"]
 mod ends;
 #[path = "tap/kit.rs"]
 mod kit;
+#[path = "tap/outbound.rs"]
+mod outbound;
 #[path = "tap/record.rs"]
 mod record;
 #[path = "tap/spoil.rs"]

@@ -31,11 +31,16 @@ pub enum Error {
     /// Another tap is there already.
     #[error("{port} is tapped already, by process {holder}")]
     Taken {
-        /// `80/tcp`.
+        /// `80/tcp`, `to 10.0.0.1:80`.
         port: String,
         /// The other tap: its PID and command, or what is known of it.
         holder: String,
     },
+    /// The kernel has no tables that go with their owner.
+    #[error(
+        "connections to somebody else can be tapped only where a rule goes with its process: the kernel must be 5.12 or newer"
+    )]
+    NoOwner(#[source] snorkel_rtnl::Error),
     /// The thread in the namespace is gone without a word.
     #[error("the relay ended unexpectedly: {0}")]
     Gone(&'static str),

@@ -45,7 +45,7 @@ impl Direction {
     }
 }
 
-/// A number of a connection, counted from 1 in one tap, never used again.
+/// A number of a connection or a flow of datagrams, counted from 1 in one tap, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ConnectionId(pub u64);
 
@@ -64,6 +64,8 @@ pub struct Ends {
 pub enum End {
     /// Both said that they had nothing more to say.
     Closed,
+    /// Nobody has said anything for a while: flows of datagrams know no other end.
+    Idle,
     /// One of them reset it.
     Reset {
         /// By whom: the direction that it would have sent in.

@@ -95,7 +95,8 @@ impl Packets {
                 vec![bare(*direction, FIN | ACK), bare(direction.opposite(), ACK)]
             }
             What::Ended(summary) if known => match summary.end {
-                End::Closed => Vec::new(),
+                // No connection of TCP is idle in the end: that is a flow of datagrams.
+                End::Closed | End::Idle => Vec::new(),
                 End::Reset { by } => vec![bare(by, RST | ACK)],
                 // The tap answered in the application's place, and closed.
                 End::Cut { .. } if stream.finished[ToClient.index()] => Vec::new(),

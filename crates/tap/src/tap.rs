@@ -1,20 +1,21 @@
 //! A running tap: a thread in the target's network namespace that relays until it is told to end.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use snorkel_netns::Netns;
 
 use crate::event::Teller;
-use crate::relay::{Options, Relay, Report};
-use crate::steer::{Door, Inbound, Notes};
-use crate::{Error, Result};
+use crate::relay::{Gate, Options, Relay, Report};
+use crate::steer::{Datagrams, Door, Inbound, Notes, Outbound, Peer};
+use crate::{Error, Result, datagram};
 
-/// A tap on ports of one network namespace.
+/// A tap on connections of one network namespace.
 #[derive(Debug)]
 pub struct Tap {
     control: UnixStream,
@@ -24,7 +25,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Begins it: when this returns, new connections are led through it. What happens is told to `teller`.
+    /// Begins one on ports: when this returns, new connections are led through it. What happens is told to `teller`.
     pub fn start(
         netns: Netns,
         doors: Vec<Door>,
@@ -32,22 +33,60 @@ impl Tap {
         options: Options,
         teller: Teller,
     ) -> Result<Tap> {
+        Tap::begin(netns, options, teller, move |netns| Inbound::open(netns, &doors, cgroup.as_ref()))
+    }
+
+    /// Begins one on UDP ports; a flow ends when nobody has said anything for `idle`.
+    pub fn start_datagrams(
+        netns: Netns,
+        doors: Vec<Door>,
+        cgroup: Option<File>,
+        options: Options,
+        idle: Duration,
+        teller: Teller,
+    ) -> Result<Tap> {
+        Tap::begin_any(netns, move |netns, control| {
+            let (gate, sockets, notes) = Datagrams::open(netns, &doors, cgroup.as_ref())?;
+            let relay = datagram::Relay::new(gate, sockets, control, teller, options, idle)
+                .map_err(|e| Error::os("begin a relay", e))?;
+            Ok((move || relay.run(), notes))
+        })
+    }
+
+    /// Begins one on what is opened from the namespace to these.
+    pub fn start_outbound(netns: Netns, peers: Vec<Peer>, options: Options, teller: Teller) -> Result<Tap> {
+        Tap::begin(netns, options, teller, move |netns| Outbound::open(netns, &peers))
+    }
+
+    fn begin<G: Gate>(
+        netns: Netns,
+        options: Options,
+        teller: Teller,
+        open: impl FnOnce(&Netns) -> Result<(G, Vec<OwnedFd>, Notes)> + Send + 'static,
+    ) -> Result<Tap> {
+        Tap::begin_any(netns, move |netns, control| {
+            let (gate, listeners, notes) = open(netns)?;
+            let relay = Relay::new(gate, listeners, control, teller, options)
+                .map_err(|e| Error::os("begin a relay", e))?;
+            Ok((move || relay.run(), notes))
+        })
+    }
+
+    /// Opens a relay inside the namespace, on a thread of its own that then runs it.
+    fn begin_any<R: FnOnce() -> io::Result<Report>>(
+        netns: Netns,
+        open: impl FnOnce(&Netns, OwnedFd) -> Result<(R, Notes)> + Send + 'static,
+    ) -> Result<Tap> {
         let failed = |e| Error::os("begin a relay", e);
         let (control, its) = UnixStream::pair().map_err(failed)?;
         its.set_nonblocking(true).map_err(failed)?;
         let (ready, begun) = channel::<Result<Notes>>();
         let inside = move |netns: &Netns| -> Result<Report> {
-            let open = || {
-                let (gate, listeners, notes) = Inbound::open(netns, &doors, cgroup.as_ref())?;
-                let relay = Relay::new(gate, listeners, OwnedFd::from(its), teller, options)
-                    .map_err(|e| Error::os("begin a relay", e))?;
-                Ok((relay, notes))
-            };
-            match open() {
-                Ok((relay, notes)) => {
+            match open(netns, OwnedFd::from(its)) {
+                Ok((run, notes)) => {
                     // Whoever began it waits for this.
                     let _ = ready.send(Ok(notes));
-                    relay.run().map_err(|e| Error::os("relay connections", e))
+                    run().map_err(|e| Error::os("relay", e))
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));

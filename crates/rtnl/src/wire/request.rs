@@ -75,6 +75,13 @@ impl Request {
         self
     }
 
+    /// Sets flags of the header besides those that it has.
+    pub(crate) fn add_flags(&mut self, flags: u16) {
+        let [low, high] = flags.to_ne_bytes();
+        self.bytes[6] |= low;
+        self.bytes[7] |= high;
+    }
+
     /// The finished message, under this number.
     pub(crate) fn with_sequence(&self, sequence: u32) -> Vec<u8> {
         let mut bytes = self.bytes.clone();

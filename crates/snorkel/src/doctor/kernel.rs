@@ -184,7 +184,7 @@ const TRIALS: &[Trial] = &[
     Trial {
         id: "nftables-owner",
         subject: "nftables with owner",
-        lost: "connections from a container cannot be redirected so that the rule goes with snorkel",
+        lost: "what a container opens to others cannot be tapped (tap --to), since the rule would not go with snorkel",
         remedy: "a kernel from 5.12 on with CONFIG_NF_TABLES (modprobe nf_tables)",
         run: nft::owner,
         ..COMMON

@@ -1,12 +1,16 @@
 //! The lines of a tap: one for each connection, and with `-v` what is said on them.
 //!
+//! DNS is short enough to be shown in any case: a line for each answer stands for the line of the flow.
+//!
 //! A line is of one connection and one direction, which is told by its arrow: → is what the client says, ← what it is
 //! answered. What was said is made safe for a terminal.
+
+use std::collections::HashSet;
 
 use snorkel_capture::Timestamp;
 use snorkel_capture::dissect::{Clock, TimeFormat, Zone};
 use snorkel_tap::decode::{Kind, Protocol, Said, Value};
-use snorkel_tap::event::{Direction, End, Event, Summary, What};
+use snorkel_tap::event::{ConnectionId, Direction, End, Event, Summary, What};
 use snorkel_tap::relay::Report;
 
 use super::capture::{bytes, thousands};
@@ -23,12 +27,19 @@ pub(crate) struct Lines {
     clock: Clock,
     style: Style,
     verbose: bool,
+    /// Flows whose answers were shown, by the number of their tap.
+    answered: HashSet<(usize, ConnectionId)>,
 }
 
 impl Lines {
     /// `verbose`: the conversation, too.
     pub(crate) fn new(style: Style, verbose: bool) -> Lines {
-        Lines { clock: Clock::new(TimeFormat::Clock, Zone::Local, false), style, verbose }
+        Lines {
+            clock: Clock::new(TimeFormat::Clock, Zone::Local, false),
+            style,
+            verbose,
+            answered: HashSet::new(),
+        }
     }
 
     /// Whether more than the ends of connections is shown.
@@ -44,7 +55,11 @@ impl Lines {
         let (client, server) = (called.socket(tap, event.ends.client), called.socket(tap, event.ends.server));
         let ends = |arrow: &str| format!("{} {arrow} {}", printable(&client), printable(&server));
         match &event.what {
+            What::Ended(Summary { end: End::Idle, .. }) if self.answered.remove(&(tap, event.connection)) => {
+                return String::new();
+            }
             What::Ended(summary) => {
+                self.answered.remove(&(tap, event.connection));
                 if self.verbose {
                     line.push_str(&format!("#{} ", event.connection.0));
                 }
@@ -57,6 +72,11 @@ impl Lines {
                 let arrow = arrow(said.direction);
                 line.push_str(&format!("#{} {}  ", event.connection.0, ends(arrow)));
                 self.said(said, &format!("    #{} {arrow} ", event.connection.0), &mut line);
+            }
+            What::Said(said) if is_answer(said) => {
+                line.push_str(&format!("{}  ", ends("→")));
+                self.said(said, "", &mut line);
+                self.answered.insert((tap, event.connection));
             }
             _ => return String::new(),
         }
@@ -77,6 +97,7 @@ impl Lines {
         }
         let (tone, end) = match &summary.end {
             End::Closed => (Tone::Faint, "closed".to_owned()),
+            End::Idle => (Tone::Faint, "silent since".to_owned()),
             End::Reset { by: Direction::ToServer } => (Tone::Doubtful, "reset by the client".to_owned()),
             End::Reset { by: Direction::ToClient } => (Tone::Doubtful, "reset by the application".to_owned()),
             End::Refused { error } => (Tone::Bad, format!("the application refused: {error}")),
@@ -134,6 +155,11 @@ impl Lines {
             }
         }
     }
+}
+
+/// Whether it is told without `-v`, for the whole of what was asked and answered.
+fn is_answer(said: &Said) -> bool {
+    said.protocol == Protocol::Dns && said.kind == Kind::Response
 }
 
 fn arrow(direction: Direction) -> &'static str {

@@ -25,6 +25,15 @@ impl Tap {
         Tap::run(snorkel([&["tap"], words].concat()))
     }
 
+    /// The same with so many file descriptors at most.
+    #[track_caller]
+    pub(crate) fn start_limited(descriptors: usize, words: &[&str]) -> Tap {
+        let limited = format!("ulimit -n {descriptors}; exec \"$0\" tap \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &limited, crate::common::SNORKEL]).args(words);
+        Tap::run(command)
+    }
+
     /// The same with a command that comes to be one.
     #[track_caller]
     pub(crate) fn run(mut command: Command) -> Tap {

@@ -1,4 +1,4 @@
-//! DNS (RFC 1035) over TCP: questions and answers, with lengths before them.
+//! DNS (RFC 1035): questions and answers; over TCP with lengths before them.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -65,6 +65,11 @@ impl Decoder for Dns {
         }
         Ok(())
     }
+}
+
+/// Whether a message begins as a standard query with one question does: by that a flow is taken for DNS.
+pub(crate) fn is_question(message: &[u8]) -> bool {
+    matches!(message, [_, _, flags, _, 0, 1, 0, 0, 0, 0, 0, 0..=2, ..] if flags & 0xf8 == 0)
 }
 
 /// One message, of any transport.

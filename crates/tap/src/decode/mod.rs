@@ -5,6 +5,7 @@
 //! from there on the connection is raw, and goes on as ever, since a decoder only looks.
 
 mod bytes;
+mod datagrams;
 mod detect;
 mod dns;
 mod frames;
@@ -18,6 +19,7 @@ mod redis;
 mod said;
 mod tls;
 
+pub use datagrams::Datagrams;
 pub use said::{Kind, Protocol, Said, Value};
 
 use crate::event::{Direction, Time};

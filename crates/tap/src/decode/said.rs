@@ -17,7 +17,7 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge, and gRPC over it (RFC 9113).
     Http2,
-    /// DNS over TCP (RFC 1035).
+    /// DNS (RFC 1035).
     Dns,
     /// Redis (RESP2 and RESP3).
     Redis,

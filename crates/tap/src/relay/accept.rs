@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with, acceptfrom_with, getsockname, sockopt};
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with, sockopt};
 
 use super::connection::{Connection, Side, Socket};
 use super::half::{Half, reset_on_close};
@@ -94,8 +94,7 @@ impl<G: Gate> Relay<G> {
     /// Begins a connection.
     fn take(&mut self, socket: OwnedFd, client: SocketAddr) {
         let begun = Instant::now();
-        let server = getsockname(&socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
-        let Some(server) = server else { return };
+        let Ok(server) = self.gate.meant(socket.as_fd()) else { return };
         let ends = Ends { client, server };
         self.report.connections += 1;
         let id = ConnectionId(self.report.connections);

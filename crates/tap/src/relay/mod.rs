@@ -20,13 +20,13 @@ mod urgent;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-pub use gate::Gate;
+pub use gate::{Gate, Turn};
 
 use crate::decode;
 use crate::event::{End, Teller, Time};
@@ -113,12 +113,15 @@ impl<G: Gate> Relay<G> {
         options: Options,
     ) -> io::Result<Relay<G>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let watch = |fd: &OwnedFd, token: Token| {
+        let watch = |fd: BorrowedFd<'_>, token: Token| {
             epoll::add(&epoll, fd, epoll::EventData::new_u64(token.number()), epoll::EventFlags::IN)
         };
-        watch(&control, Token::Control)?;
+        watch(control.as_fd(), Token::Control)?;
+        if let Some(fd) = gate.watch() {
+            watch(fd, Token::Gate)?;
+        }
         for (at, listener) in listeners.iter().enumerate() {
-            watch(listener, Token::Listener(at))?;
+            watch(listener.as_fd(), Token::Listener(at))?;
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Ok(Relay {
@@ -158,6 +161,7 @@ impl<G: Gate> Relay<G> {
                 let flags = event.flags;
                 match Token::read(event.data.u64()) {
                     Token::Control => self.obey(),
+                    Token::Gate => self.turn_gate(),
                     Token::Listener(at) => self.accept(at),
                     Token::Socket(key, side) => self.event(key, side, flags),
                 }
@@ -221,7 +225,7 @@ impl<G: Gate> Relay<G> {
 }
 
 /// The time of day.
-fn now() -> Time {
+pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

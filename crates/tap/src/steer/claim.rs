@@ -1,4 +1,4 @@
-//! One tap a port: whoever comes second is told who was first.
+//! One tap a port, or a peer: whoever comes second is told who was first.
 //!
 //! The claim is an abstract unix socket in the network namespace that is tapped (unix(7), network_namespaces(7)). It goes
 //! with its process, is nowhere in the file system, and names its holder to everybody who connects (SO_PEERCRED).
@@ -11,13 +11,12 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
-use super::Door;
 use crate::{Error, Result};
 
-/// Takes the port for this process, in the calling thread's network namespace, as long as the descriptor is open.
-pub(super) fn claim(door: &Door) -> Result<OwnedFd> {
-    let failed = |e: Errno| Error::os(format!("claim {door} for this tap"), e);
-    let name = format!("snorkel-tap/{door}");
+/// Takes it, `80/tcp`, for this process, in the calling thread's network namespace, as long as the descriptor is open.
+pub(super) fn claim(what: &str) -> Result<OwnedFd> {
+    let failed = |e: Errno| Error::os(format!("claim {what} for this tap"), e);
+    let name = format!("snorkel-tap/{what}");
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).map_err(failed)?;
     let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
     let claim = socket().map_err(failed)?;
@@ -31,7 +30,7 @@ pub(super) fn claim(door: &Door) -> Result<OwnedFd> {
                 Ok(peer) => describe(peer.pid.as_raw_nonzero().get()),
                 Err(_) => "that cannot be named".to_owned(),
             };
-            return Err(Error::Taken { port: door.to_string(), holder });
+            return Err(Error::Taken { port: what.to_owned(), holder });
         }
         Err(error) => return Err(failed(error)),
     }

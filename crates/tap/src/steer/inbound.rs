@@ -21,7 +21,7 @@ use crate::relay::Gate;
 use crate::{Error, Result};
 
 /// How often it is looked who listens, while somebody does and while nobody does.
-const LOOK: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(50)];
+pub(super) const LOOK: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(50)];
 /// How many connections the kernel may keep until they are taken; it gives at most net.core.somaxconn.
 const BACKLOG: i32 = 16384;
 
@@ -49,6 +49,8 @@ impl fmt::Display for Door {
 pub struct Notes {
     /// Ports on which nobody listens now.
     pub silent: Vec<String>,
+    /// What else.
+    pub remarks: Vec<String>,
     /// Why applications do not see the client's address as their peer's; none if they do.
     pub anonymous: Option<String>,
 }
@@ -73,12 +75,12 @@ impl Inbound {
         doors: &[Door],
         cgroup: Option<&File>,
     ) -> Result<(Inbound, Vec<OwnedFd>, Notes)> {
-        let claims = doors.iter().map(claim).collect::<Result<Vec<_>>>()?;
+        let claims = doors.iter().map(|door| claim(&door.to_string())).collect::<Result<Vec<_>>>()?;
         let cookie = snorkel_netns::cookie_here().unwrap_or(0);
         let mut steering = Steering::load()?;
-        let v4 = listener(Ipv4Addr::LOCALHOST.into())
+        let v4 = listener((Ipv4Addr::LOCALHOST, 0).into())
             .map_err(|e| Error::os("listen on the loopback of the target (is it up?)", e))?;
-        let v6 = match listener(Ipv6Addr::LOCALHOST.into()) {
+        let v6 = match listener((Ipv6Addr::LOCALHOST, 0).into()) {
             Ok(v6) => Some(v6),
             // Without IPv6 nobody comes over it.
             Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) => None,
@@ -89,7 +91,7 @@ impl Inbound {
         }
         let mut listening = Listening::default();
         listening.refresh(doors, &mut steering)?;
-        let anonymous = match cgroup.map(|cgroup| steering.name_clients(cgroup)) {
+        let anonymous = match cgroup.map(|cgroup| steering.name_clients(Transport::Tcp, cgroup)) {
             Some(Ok(())) if cookie != 0 => None,
             Some(Ok(())) => Some("the kernel has no cookies of network namespaces (before 5.14)".to_owned()),
             Some(Err(error)) => Some(snorkel_netns::chain(&error)),
@@ -106,7 +108,11 @@ impl Inbound {
             cookie,
             _claims: claims,
         };
-        Ok((inbound, [Some(v4), v6].into_iter().flatten().collect(), Notes { silent, anonymous }))
+        Ok((
+            inbound,
+            [Some(v4), v6].into_iter().flatten().collect(),
+            Notes { silent, anonymous, ..Notes::default() },
+        ))
     }
 
     fn refresh(&mut self) {
@@ -117,12 +123,12 @@ impl Inbound {
     }
 }
 
-/// A socket that listens on an ephemeral port of this address.
-fn listener(address: std::net::IpAddr) -> rustix::io::Result<OwnedFd> {
+/// A socket that listens there; port 0 is an ephemeral one.
+pub(super) fn listener(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    bind(&socket, &SocketAddr::new(address, 0))?;
+    bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
 }

@@ -2,13 +2,14 @@
 
 mod har;
 mod objects;
+mod peers;
 mod queue;
 mod record;
 mod show;
 mod warden;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,15 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
+use snorkel_bpf::tap::Transport;
+use snorkel_fault::plan::Peer;
 use snorkel_netns::{Netns, NetnsId, Process};
 use snorkel_tap::decode::{self, Protocol};
 use snorkel_tap::event::{Event, Teller, Told, What, Word};
 use snorkel_tap::proxy::Proxy;
 use snorkel_tap::relay::{Options, Report};
 use snorkel_tap::spoil::{After, Instead, Rule, Spoil};
-use snorkel_tap::steer::{Door, Notes};
+use snorkel_tap::steer::{self, Door, Notes};
 use snorkel_topology::locate::{Located, Place, locate};
 use snorkel_topology::{Snapshot, Survey, Surveyor};
 
@@ -52,17 +55,26 @@ const ROOM: usize = 4096;
   snorkel tap -v db:5432 cache:6379           several ports of several targets
   snorkel tap --json web:80 | jq .            an object for each event
   snorkel tap web:80 -w web.pcapng            as packets, for Wireshark; --har web.har for browsers' tools
+  snorkel tap -v dns:53/udp dns:53            questions and answers, over UDP and TCP
+  snorkel tap web --to db:5432                what web opens to db's port 5432
   snorkel tap web:80 --latency 200ms          answers come 200 ms later
   snorkel tap web:80 --match 'POST /pay' --respond 503
   snorkel tap web:80 --drop-connection 10% --seed 7
 
 No client is reconfigured and no rule is written: a program in the target's network gives new connections to snorkel,
 which passes them on to the application. Connections that exist are not touched. When snorkel ends, however it ends, the
-next connection goes to the application as it always did.")]
+next connection goes to the application as it always did.
+
+With --to it is the other way round: what the target's own processes open to a peer goes through snorkel, which connects
+to it from inside the same network. The peer is a target, an address, a network or a name, as the target resolves it. That
+takes a rule in the target's network (nftables, with an owner: it goes with snorkel), and connection tracking with it.")]
 pub(crate) struct Tap {
-    /// TCP ports of targets: web:80, docker:web:443
+    /// Ports of targets, of TCP if not of UDP: web:80, docker:web:443, dns:53/udp; with --to a target alone
     #[arg(required = true, value_name = "TARGET:PORT", add = complete::targets())]
-    ports: Vec<Tapped>,
+    what: Vec<String>,
+    /// What the target opens to this peer instead: db:5432, 10.0.0.0/8, [fd00::1]:80, db.example:443; may be repeated
+    #[arg(long, value_name = "PEER[:PORT]", add = complete::targets())]
+    to: Vec<Peer>,
     /// Decode as this protocol: http, http2, grpc, dns, redis, postgres, mysql, tls, raw; without it by what is seen
     #[arg(long = "as", value_name = "PROTOCOL")]
     protocol: Option<Protocol>,
@@ -78,6 +90,9 @@ pub(crate) struct Tap {
     /// Write HTTP's requests and answers to this file (HAR 1.2, without bodies); `-` is stdout
     #[arg(long, value_name = "FILE")]
     har: Option<PathBuf>,
+    /// How long a flow of datagrams goes on in which nobody says anything
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    udp_idle: Duration,
     /// How long connections may go on after Ctrl-C
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     drain: Duration,
@@ -155,11 +170,22 @@ impl SpoilArgs {
     }
 }
 
-/// The taps of one network: which ports, and whose it is.
+/// What a tap is for; one network can have one of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    Tcp,
+    Udp,
+    Outbound,
+}
+
+/// The taps to be, in the order in which they are numbered.
+type Networks = BTreeMap<(NetnsId, Purpose), Network>;
+
+/// The tap of one network: what is tapped, and whose it is.
 struct Network {
     netns: Netns,
-    id: NetnsId,
     doors: Vec<Door>,
+    peers: Vec<steer::Peer>,
     name: String,
     inhabitants: Vec<(String, Process)>,
 }
@@ -171,6 +197,12 @@ impl Network {
     }
 }
 
+/// What is kept in files, and the names in them.
+struct Keeping<'a> {
+    wanted: &'a record::Wanted,
+    whose: &'a Whose,
+}
+
 /// What a tap said, and which one.
 struct Heard(usize, Word);
 
@@ -180,27 +212,48 @@ impl Tap {
         let options = self.options(globals)?;
         let wanted = self.wanted()?;
         let query = globals.query(&[]);
-        let mut networks: BTreeMap<NetnsId, Network> = BTreeMap::new();
-        for tapped in &self.ports {
-            let located = locate(&query, &tapped.target)?;
-            warn_engines(&located.warnings);
-            join(&mut networks, located, tapped.door)?;
-        }
-        let snapshot = Surveyor::new(Survey { query, listeners: false }).take()?;
-        warn_snapshot(&snapshot);
+        let mut networks = Networks::new();
+        let snapshot = if self.to.is_empty() {
+            for word in &self.what {
+                let tapped: Tapped = word.parse().map_err(Failure::new)?;
+                let located = locate(&query, &tapped.target)?;
+                warn_engines(&located.warnings);
+                let purpose = match tapped.door.transport {
+                    Transport::Tcp => Purpose::Tcp,
+                    Transport::Udp => Purpose::Udp,
+                };
+                let network = join(&mut networks, located, purpose)?;
+                if !network.doors.contains(&tapped.door) {
+                    network.doors.push(tapped.door);
+                }
+            }
+            let snapshot = Surveyor::new(Survey { query, listeners: false }).take()?;
+            warn_snapshot(&snapshot);
+            snapshot
+        } else {
+            peers::join_all(&mut networks, &self.what, &self.to, globals, &query)?
+        };
         let mut whose = Whose::new(&snapshot);
-        for (at, id) in networks.keys().enumerate() {
+        if networks.keys().any(|(_, purpose)| *purpose == Purpose::Udp)
+            && (options.spoil.is_some() || options.proxy.is_some())
+        {
+            return Err(Failure::new("datagrams can be shown, but not spoilt, and have no PROXY protocol")
+                .hint("tap the UDP ports in a command of their own"));
+        }
+        for (at, (id, _)) in networks.keys().enumerate() {
             whose.sees_from(&snapshot, at, *id);
         }
-        let networks_names = names(&networks, &snapshot);
+        if networks.keys().any(|(_, purpose)| *purpose == Purpose::Udp) && wanted.is_some() {
+            return Err(Failure::new("datagrams can be shown, but are not recorded here")
+                .hint("snorkel capture TARGET -w FILE -- udp port PORT"));
+        }
         let form = match (wanted.takes_stdout(), self.json) {
             (true, _) => Form::Nothing,
             (false, true) => Form::Objects,
             (false, false) => Form::Lines(Lines::new(globals.style(), globals.is_verbose())),
         };
-        let networks: Vec<Network> = networks.into_values().collect();
-        let show = Show::new(form, whose.names().clone(), networks_names);
-        self.begin(networks, options, show, &wanted, &whose)
+        let show = Show::new(form, whose.names().clone(), names(&networks, &snapshot));
+        self.begin(networks, options, globals, show, Keeping { wanted: &wanted, whose: &whose })
     }
 
     /// What is to be kept in files.
@@ -219,13 +272,8 @@ impl Tap {
             || self.har.is_some()
             || self.protocol.is_some()
             || !spoil.rules.is_empty();
-        let decode = decode::Options {
-            protocol: self.protocol,
-            show_secrets: self.show_secrets,
-            raw: globals.is_verbose() || self.json,
-        };
         Ok(Options {
-            decode: looks.then_some(decode),
+            decode: looks.then(|| self.decode(globals)),
             bytes: self.write.is_some(),
             spoil,
             proxy: self.proxy_protocol,
@@ -233,14 +281,23 @@ impl Tap {
         })
     }
 
+    fn decode(&self, globals: &Globals) -> decode::Options {
+        decode::Options {
+            protocol: self.protocol,
+            show_secrets: self.show_secrets,
+            raw: globals.is_verbose() || self.json,
+        }
+    }
+
     fn begin(
         &self,
-        networks: Vec<Network>,
+        networks: Networks,
         options: Options,
+        globals: &Globals,
         mut show: Show,
-        wanted: &record::Wanted,
-        whose: &Whose,
+        keeping: Keeping<'_>,
     ) -> Outcome {
+        let Keeping { wanted, whose } = keeping;
         // From here on a signal ends the tap, not the process: what is written is left whole.
         let signals = Signals::take()?;
         allow_descriptors();
@@ -249,16 +306,27 @@ impl Tap {
         let mut taps = Vec::new();
         let mut inhabitants = Vec::new();
         let mut notes = Vec::new();
-        for (at, network) in networks.into_iter().enumerate() {
+        for (at, ((_, purpose), network)) in networks.into_iter().enumerate() {
             let teller = teller(at, to.clone(), keeper.clone(), show.shows());
             let doors = network.doors();
-            let tap = snorkel_tap::Tap::start(
-                network.netns,
-                network.doors.clone(),
-                cgroup(),
-                options.clone(),
-                teller,
-            )?;
+            let (netns, mut options) = (network.netns, options.clone());
+            if purpose == Purpose::Udp {
+                // It goes through memory in any case.
+                options.decode.get_or_insert(self.decode(globals));
+            }
+            let tap = match purpose {
+                Purpose::Tcp => snorkel_tap::Tap::start(netns, network.doors, cgroup(), options, teller),
+                Purpose::Udp => {
+                    let idle = self.udp_idle;
+                    snorkel_tap::Tap::start_datagrams(netns, network.doors, cgroup(), options, idle, teller)
+                }
+                Purpose::Outbound => {
+                    snorkel_tap::Tap::start_outbound(netns, network.peers.clone(), options, teller)
+                }
+            }?;
+            let typed = self.to.iter().filter(|_| !network.peers.is_empty());
+            let peers = typed.map(|peer| format!("{} to {}", network.name, peers::text(peer)));
+            let doors: Vec<String> = doors.into_iter().chain(peers).collect();
             notes.push((network.name.clone(), doors, tap.notes.clone()));
             taps.push(tap);
             let inhabited = network.inhabitants.into_iter();
@@ -338,8 +406,8 @@ fn kept(keeper: &Keeper, tap: usize, event: Event) -> Option<Event> {
     Some(event)
 }
 
-/// Adds a port to the network that it is in.
-fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located, door: Door) -> Result<(), Failure> {
+/// The network that a target is in.
+fn join(networks: &mut Networks, located: Located, purpose: Purpose) -> Result<&mut Network, Failure> {
     let netns = located.netns()?;
     let id = netns.id()?;
     if netns.inode() == Netns::current()?.inode() {
@@ -349,28 +417,24 @@ fn join(networks: &mut BTreeMap<NetnsId, Network>, located: Located, door: Door)
         )));
     }
     let name = located.name();
-    let network = networks.entry(id).or_insert_with(|| Network {
+    let network = networks.entry((id, purpose)).or_insert_with(|| Network {
         netns,
-        id,
         doors: Vec::new(),
+        peers: Vec::new(),
         name: name.clone(),
         inhabitants: Vec::new(),
     });
-    debug_assert_eq!(network.id, id);
-    if !network.doors.contains(&door) {
-        network.doors.push(door);
-    }
     if let Place::Process(process) = located.place
         && !network.inhabitants.iter().any(|(other, _)| *other == name)
     {
         network.inhabitants.push((name, process));
     }
-    Ok(())
+    Ok(network)
 }
 
 /// What each network is called before a line.
-fn names(networks: &BTreeMap<NetnsId, Network>, snapshot: &Snapshot) -> Vec<String> {
-    let name = |(id, network): (&NetnsId, &Network)| {
+fn names(networks: &Networks, snapshot: &Snapshot) -> Vec<String> {
+    let name = |((id, _), network): (&(NetnsId, Purpose), &Network)| {
         snapshot.targets_on(*id).find(|t| !t.host).map_or_else(|| network.name.clone(), label)
     };
     networks.iter().map(name).collect()
@@ -391,6 +455,8 @@ fn announce(notes: &[(String, Vec<String>, Notes)], options: &Options) {
             ));
         }
     }
+    let remarks: BTreeSet<&String> = notes.iter().flat_map(|(_, _, notes)| &notes.remarks).collect();
+    remarks.iter().for_each(|remark| first.push_str(&format!("; {remark}")));
     say(&format!("{first}; Ctrl-C ends it"));
     for (name, _, notes) in notes {
         for door in &notes.silent {

@@ -1,5 +1,6 @@
 //! What ends a tap from outside: signals, the end of what was tapped, and that nobody reads its lines any more.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -57,9 +58,13 @@ pub(super) fn watch(signals: Signals, mut inhabitants: Vec<Inhabitant>, taps: Ve
             asked = true;
         }
         let ended: Vec<usize> = (0..inhabitants.len()).filter(|at| !happened[at + 2].is_empty()).collect();
+        let mut told = BTreeSet::new();
         for at in ended.into_iter().rev() {
             let gone = inhabitants.swap_remove(at);
-            warn_all([&format!("{} ended", gone.name)]);
+            // It may be in several taps.
+            if told.insert(gone.name.clone()) {
+                warn_all([&format!("{} ended", gone.name)]);
+            }
             // Others may live on in the same network.
             if !inhabitants.iter().any(|other| other.tap == gone.tap) {
                 taps[gone.tap].stop();

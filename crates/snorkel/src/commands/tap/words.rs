@@ -1,4 +1,4 @@
-//! `TARGET:PORT`, as it is typed.
+//! `TARGET:PORT`, and the peers of `--to`, as they are typed.
 
 use std::str::FromStr;
 
@@ -17,11 +17,12 @@ impl FromStr for Tapped {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Tapped, String> {
-        let wanted = || format!("TARGET:PORT is wanted, as web:80 or docker:web:443/tcp, not '{text}'");
+        let wanted =
+            || format!("TARGET:PORT is wanted, as web:80, docker:web:443/tcp or dns:53/udp, not '{text}'");
         let (target, port) = text.rsplit_once(':').ok_or_else(wanted)?;
         let (port, transport) = match port.split_once('/') {
             Some((port, "tcp")) => (port, Transport::Tcp),
-            Some((_, "udp")) => return Err("only TCP ports can be tapped".to_owned()),
+            Some((port, "udp")) => (port, Transport::Udp),
             Some(_) => return Err(wanted()),
             None => (port, Transport::Tcp),
         };
@@ -41,6 +42,7 @@ mod tests {
             ("web:80", "web", "80/tcp"),
             ("docker:web:80", "docker:web", "80/tcp"),
             ("lab:x/web:53/tcp", "lab:x/web", "53/tcp"),
+            ("lab:x/web:53/udp", "lab:x/web", "53/udp"),
             ("web:80/tcp", "web", "80/tcp"),
         ] {
             let tapped: Tapped = typed.parse().unwrap();
@@ -49,7 +51,7 @@ mod tests {
                 (target, door)
             );
         }
-        for wrong in ["web", "web:", "web:http", "web:0", "web:70000", "web:80/sctp", "web:53/udp", ":80"] {
+        for wrong in ["web", "web:", "web:http", "web:0", "web:70000", "web:80/sctp", ":80"] {
             assert!(wrong.parse::<Tapped>().is_err(), "{wrong}");
         }
     }
