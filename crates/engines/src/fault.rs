@@ -83,7 +83,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A missing socket is no fault: the engine is not installed or not started.
+    /// A missing socket is no fault, unless the environment names it: the engine is not installed or not started.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, Fault::Connect { source, .. } | Fault::Read { source, .. }
             if source.kind() == io::ErrorKind::NotFound)
@@ -108,6 +108,10 @@ impl Fault {
                     "nobody listens on this socket any more: start {engine}, or remove {}",
                     escaped(&path.to_string_lossy())
                 )),
+                io::ErrorKind::NotFound => {
+                    let variable = if engine == Engine::Podman { "CONTAINER_HOST" } else { "DOCKER_HOST" };
+                    Some(format!("{variable} names it: start {engine}, or correct the variable"))
+                }
                 _ => None,
             },
             Fault::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -167,6 +171,29 @@ impl std::fmt::Display for Warning {
             None => Ok(()),
         }
     }
+}
+
+/// The warnings as lines: what the kernel refused for want of rights is one line for all engines, the rest a line each.
+pub fn lines(warnings: &[Warning]) -> Vec<String> {
+    let (denied, others): (Vec<&Warning>, Vec<&Warning>) =
+        warnings.iter().partition(|warning| warning.denied);
+    let mut lines: Vec<String> = others.iter().map(ToString::to_string).collect();
+    if let [only] = denied[..] {
+        lines.push(only.to_string());
+    } else if !denied.is_empty() {
+        let mut places: Vec<String> = Vec::new();
+        for warning in denied {
+            let place = match &warning.socket {
+                Some(socket) => format!("{} ({})", warning.engine, escaped(&socket.to_string_lossy())),
+                None => warning.engine.to_string(),
+            };
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        lines.push(format!("for want of rights not all was asked of {} (run as root)", places.join(", ")));
+    }
+    lines
 }
 
 /// One line that a terminal can be given: control characters escaped, and no longer than a few lines of it.

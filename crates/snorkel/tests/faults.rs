@@ -4,79 +4,16 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use common::fake::{Answer, Fake, ID, http};
 use common::{LONG, Ran, SNORKEL, end_of, lab, run, snorkel, target, wait_until, with_variable};
 use snorkel_lab::LabSpec;
-
-/// The id that the fake engine's container has.
-const ID: &str = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeed";
-
-/// What the fake engine answers to the request for a path; nothing: it hangs.
-type Answer = fn(&str) -> Option<Vec<u8>>;
-
-/// A Docker that answers what the test wants, on a socket of its own, until the test ends.
-struct Fake {
-    dir: tempfile::TempDir,
-}
-
-impl Fake {
-    fn new(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> Fake {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
-        std::thread::spawn(move || {
-            // Connections that are not answered stay open: that is what a hanging engine is like.
-            let mut hanging = Vec::new();
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                while let Some(path) = request(&stream) {
-                    match answer(&path) {
-                        Some(bytes) => {
-                            if stream.write_all(&bytes).is_err() {
-                                break;
-                            }
-                        }
-                        None => {
-                            hanging.push(stream.try_clone().unwrap());
-                            break;
-                        }
-                    }
-                }
-            }
-        });
-        Fake { dir }
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}", self.dir.path().join("docker.sock").display())
-    }
-
-    #[track_caller]
-    fn run(&self, words: &[&str]) -> Ran {
-        snorkel(words).env("DOCKER_HOST", self.host()).output().unwrap().into()
-    }
-}
-
-/// Reads one request's head; its path.
-fn request(stream: &UnixStream) -> Option<String> {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next()?.ok()?;
-    lines.find(|line| line.as_ref().is_ok_and(String::is_empty))?.ok()?;
-    first.split(' ').nth(1).map(str::to_owned)
-}
-
-fn http(status: &str, body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
 
 /// A Docker that knows one container, `web`, and says that it is this process.
 fn docker_with(pid: impl Fn(u32) -> u32 + Send + 'static) -> Fake {
@@ -258,6 +195,47 @@ fn a_dead_socket_is_a_warning_that_says_so() {
 }
 
 #[test]
+fn a_socket_that_the_environment_names_and_that_is_not_there_is_told_of() {
+    for (variable, engine) in [("DOCKER_HOST", "docker"), ("CONTAINER_HOST", "podman")] {
+        let with = |words: &[&str]| -> Ran {
+            snorkel(words).env(variable, "unix:///nonexistent/engine.sock").output().unwrap().into()
+        };
+        let ran = with(&["ls", "--engine", engine]);
+        assert!(ran.stderr.contains("/nonexistent/engine.sock") && ran.stderr.contains(variable), "{ran:?}");
+        let ran = with(&["exec", &format!("{engine}:web"), "--", "true"]);
+        assert!(ran.status == 125 && ran.stderr.contains("could not be asked"), "{ran:?}");
+    }
+}
+
+#[test]
+fn each_by_label_is_no_success_where_an_engine_did_not_tell_what_it_has() {
+    // Whatever else this machine runs has no such label.
+    let process = Bystander::new();
+    let pid = process.0.id();
+    let docker = Fake::new(move |path| {
+        let state = format!(r#""State":{{"Status":"running","Running":true,"Pid":{pid}}}"#);
+        Some(if path.contains("/containers/json") {
+            let list = format!(
+                r#"[{{"Id":"{ID}","Names":["/web"],"State":"running","Status":"Up","Labels":{{"left-out":"1"}}}}]"#
+            );
+            http("200 OK", &list)
+        } else {
+            let config = r#""Config":{"Labels":{"left-out":"1"}},"HostConfig":{}"#;
+            http("200 OK", &format!(r#"{{"Id":"{ID}","Name":"/web",{state},{config}}}"#))
+        })
+    });
+    for (podman, status) in [("unix:///nonexistent/podman.sock", 1), ("", 0)] {
+        let ran: Ran = snorkel(["exec", "--each", "-l", "left-out=1", "--", "echo", "entered"])
+            .env("DOCKER_HOST", docker.host())
+            .env("CONTAINER_HOST", podman)
+            .output()
+            .unwrap()
+            .into();
+        assert_eq!((ran.status, ran.stdout.as_str()), (status, "docker:web | entered\n"), "{ran:?}");
+    }
+}
+
+#[test]
 fn names_with_shell_syntax_and_control_characters_stay_names() {
     let process = Bystander::new();
     let pid = process.0.id();
@@ -353,6 +331,23 @@ fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
     let ran = as_nobody(&dir, &["ls", "--wide"]);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(ran.stderr.contains("CAP_SYS_PTRACE"), "{ran:?}");
+    // However many sockets one may not open, that is one line.
+    for words in [&["ls"][..], &["which", "lo"], &["exec", "no-such", "--", "true"]] {
+        let sockets: Vec<_> = ["docker", "podman", "containerd"].map(|name| dir.path().join(name)).into();
+        let closed: Vec<_> = sockets.iter().map(|path| UnixListener::bind(path).unwrap()).collect();
+        for path in &sockets {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let of = |path: &PathBuf| format!("unix://{}", path.display());
+        let mut command = nobody(&dir, words);
+        command.env("DOCKER_HOST", of(&sockets[0])).env("CONTAINER_HOST", of(&sockets[1]));
+        let ran: Ran = command.output().unwrap().into();
+        let of_sockets = ran.stderr.lines().filter(|line| line.contains("want of rights")).count();
+        assert_eq!(of_sockets, 1, "{words:?}: {ran:?}");
+        assert!(!ran.stderr.contains("cannot connect"), "{words:?}: {ran:?}");
+        drop(closed);
+        sockets.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
     let ran = as_nobody(&dir, &["which", "lo"]);
     assert!(ran.stdout.contains("the host itself"), "{ran:?}");
     let ran = as_nobody(&dir, &["lab", "up", "of-nobody"]);
@@ -361,6 +356,53 @@ fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
     let ran = as_nobody(&dir, &["doctor"]);
     assert!(ran.status == 1 && ran.stdout.contains("MISSING"), "{ran:?}");
     assert_eq!(as_nobody(&dir, &["--version"]).status, 0);
+}
+
+/// A process of nobody's in a user and a network namespace of its own, and in the host's others.
+fn in_namespaces_of_nobody() -> Bystander {
+    let mut child = Command::new("unshare")
+        .args(["-Urn", "sh", "-c", "echo ready; exec sleep 1000"])
+        .uid(65534)
+        .gid(65534)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n", "a user may make user namespaces");
+    Bystander(child)
+}
+
+#[test]
+fn without_root_what_one_has_made_oneself_is_entered_as_far_as_it_is_apart() {
+    let own = in_namespaces_of_nobody();
+    let dir = tempfile::tempdir().unwrap();
+    let netns = std::fs::read_link(format!("/proc/{}/ns/net", own.0.id())).unwrap();
+    let ran =
+        as_nobody(&dir, &["exec", &format!("pid:{}", own.0.id()), "--", "readlink", "/proc/self/ns/net"]);
+    assert_eq!((ran.status, ran.stdout), (0, format!("{}\n", netns.display())), "{}", ran.stderr);
+}
+
+#[test]
+fn root_without_the_right_to_join_is_told_which_right_it_is() {
+    // Without it as well: else it may not even be looked at.
+    let bounded = |command: &mut Command| {
+        // SAFETY: one system call between fork and exec; CAP_SYS_ADMIN is 21 (linux/capability.h).
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_CAPBSET_DROP, 21, 0, 0, 0);
+                Ok(())
+            });
+        }
+    };
+    let mut sleep = Command::new("sleep");
+    bounded(sleep.arg("1000"));
+    let process = Bystander(sleep.spawn().unwrap());
+    let mut command = snorkel(["exec", &format!("pid:{}", process.0.id()), "--", "true"]);
+    bounded(&mut command);
+    let ran: Ran = command.output().unwrap().into();
+    assert_eq!(ran.status, 125, "{ran:?}");
+    assert!(ran.stderr.contains("CAP_SYS_ADMIN") && !ran.stderr.contains("Invalid argument"), "{ran:?}");
 }
 
 #[test]

@@ -106,6 +106,9 @@ fn a_near_miss_is_answered_with_a_suggestion() {
         "no target 'docker:Web'; did you mean docker:web?"
     );
     assert_eq!(named("zzz", &all).unwrap_err().to_string(), "no target 'zzz'");
+    let labs = [Container { scope: Some("rev2".into()), ..running(Engine::Lab, "web", "web") }];
+    let error = named("rev2/wbe", &labs).unwrap_err();
+    assert_eq!(error.to_string(), "no target 'rev2/wbe'; did you mean lab:rev2/web?");
 }
 
 #[test]
@@ -149,6 +152,32 @@ fn a_pod_without_a_container_is_its_sandbox_or_any_that_runs() {
     assert_eq!(named("pod:default/web-0/app", &all).unwrap(), "pod:default/web-0/app");
     assert_eq!(named("pod:default/web-0", &all[2..]).unwrap(), "pod:default/web-0/side");
     assert!(matches!(named("pod:other/web-0", &all), Err(SelectError::NotFound { .. })));
+}
+
+#[test]
+fn two_pods_of_one_name_are_never_taken_for_each_other() {
+    let ambiguous = |all: &[Container], what: &str| {
+        for spec in ["web-0", "default/web-0", "pod:default/web-0"] {
+            let error = named(spec, all).expect_err(what);
+            let mut ids: Vec<String> = all.iter().map(Container::qualified_id).collect();
+            ids.sort();
+            assert_eq!(error, SelectError::Ambiguous { spec: spec.into(), candidates: ids }, "{what}");
+        }
+    };
+    let in_docker = |id| Container { engine: Engine::Docker, scope: None, ..pod(None, id) };
+    ambiguous(&[in_docker("a1"), in_docker("a2")], "two that look like sandboxes");
+    ambiguous(&[pod(None, "a1"), in_docker("a2")], "two engines");
+    ambiguous(&[pod(None, "a1"), Container { scope: Some("other".into()), ..pod(None, "a2") }], "two scopes");
+    let socket = |path: &str, c| Container { socket: Some(path.into()), ..c };
+    ambiguous(&[socket("/a", pod(None, "a1")), socket("/b", pod(Some("app"), "a2"))], "two sockets");
+    let apart = |path: &str, c| Container { netns_path: Some(path.into()), ..c };
+    let (app, side) = (pod(Some("app"), "a1"), pod(Some("side"), "a2"));
+    ambiguous(&[app.clone(), side.clone()], "no sandbox, and nothing known of their networks");
+    ambiguous(&[apart("/1", app.clone()), apart("/2", side.clone())], "no sandbox, and two networks");
+    // Without a sandbox that runs they are one pod where the engine says that they share.
+    assert_eq!(named("web-0", &[apart("/1", app), apart("/1", side)]).unwrap(), "pod:default/web-0/app");
+    let joined = Container { network_mode: Some("container:a1".into()), ..in_docker("a2") };
+    assert_eq!(select(&"web-0".parse().unwrap(), &[in_docker("a1"), joined]).unwrap().id, "a1");
 }
 
 #[test]

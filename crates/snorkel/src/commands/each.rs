@@ -27,6 +27,8 @@ use crate::render::text::printable;
 const AT_ONCE: usize = 32;
 /// A line without an end is passed on in pieces of this size, so that memory stays bounded.
 const LONGEST_LINE: usize = 64 * 1024;
+/// With `--json` so many bytes of each output are kept until the command ends; what comes after them is left out.
+const KEPT: usize = 4 * 1024 * 1024;
 /// What ends `--each`: it is passed on to the commands.
 const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
@@ -48,6 +50,8 @@ struct Done<'a> {
     status: u8,
     stdout: String,
     stderr: String,
+    /// Whether an output was longer than what is kept of it.
+    truncated: bool,
 }
 
 /// A target whose turn is to come.
@@ -74,10 +78,10 @@ impl Waiting {
     }
 }
 
-/// Runs the command in each target; the worst status is the whole's.
+/// Runs the command in each target; the worst status is the whole's, and at least 1 if targets may have been left out.
 pub(crate) fn run(globals: &Globals, specs: Vec<TargetSpec>, wishes: Wishes, options: Options) -> Outcome {
     let query = globals.query(&[]);
-    let targets = targets(globals, &specs, &options.label)?;
+    let (targets, all_told) = targets(globals, &specs, &options.label)?;
     let name = |target: &Waiting| printable(&target.container().qualified()).into_owned();
     let width = targets.iter().map(|target| name(target).chars().count()).max().unwrap_or(0);
     let mut held = ENDING.to_vec();
@@ -85,7 +89,8 @@ pub(crate) fn run(globals: &Globals, specs: Vec<TargetSpec>, wishes: Wishes, opt
     held.extend([libc::SIGUSR1, libc::SIGUSR2]);
     let signals = Signals::hold(&held)?;
     let mut crowd = Crowd { signals, running: Vec::new(), json: options.json, ended_by: None };
-    let mut worst = 0;
+    // Where an engine did not tell all that it has, targets may have been left out.
+    let mut worst = if all_told { 0 } else { 1 };
     let mut targets = targets.into_iter();
     loop {
         while crowd.running.len() < AT_ONCE && crowd.ended_by.is_none() {
@@ -129,8 +134,13 @@ fn side_by_side<'a, A: Sync, B: Send>(all: &'a [A], ask: impl Fn(&'a A) -> B + S
     })
 }
 
-/// Those named, then those with the labels, each once.
-fn targets(globals: &Globals, specs: &[TargetSpec], label: &[LabelFilter]) -> Result<Vec<Waiting>, Failure> {
+/// Those named, then those with the labels, each once; and whether every engine that may be asked told all that it has.
+fn targets(
+    globals: &Globals,
+    specs: &[TargetSpec],
+    label: &[LabelFilter],
+) -> Result<(Vec<Waiting>, bool), Failure> {
+    let mut all_told = true;
     let mut targets = Vec::new();
     let mut warnings: Vec<String> = Vec::new();
     for some in specs.chunks(AT_ONCE) {
@@ -144,7 +154,9 @@ fn targets(globals: &Globals, specs: &[TargetSpec], label: &[LabelFilter]) -> Re
         let mut query = globals.query(&[]);
         query.labels = label.to_vec();
         let answer = snorkel_engines::list(&query);
-        warnings.extend(answer.warnings.iter().map(ToString::to_string));
+        warnings.extend(snorkel_engines::lines(&answer.warnings));
+        // What is others' to ask is not missed.
+        all_told = !answer.warnings.iter().any(|warning| warning.unfinished && !warning.denied);
         let running = answer.containers.into_iter().filter(|container| container.pid.is_some());
         targets.extend(running.map(|container| Waiting::Listed(Box::new(container))));
     }
@@ -158,7 +170,7 @@ fn targets(globals: &Globals, specs: &[TargetSpec], label: &[LabelFilter]) -> Re
             Failure::new("no running target has that label").hint("snorkel ls --json shows the labels")
         );
     }
-    Ok(targets)
+    Ok((targets, all_told))
 }
 
 /// Which of a command's two outputs.
@@ -175,6 +187,7 @@ struct Text {
     /// How much has been read so far.
     read: usize,
     ended: bool,
+    truncated: bool,
 }
 
 /// A target whose command runs.
@@ -211,7 +224,7 @@ impl Drop for Crowd {
     /// Where it cannot go on, nobody goes on.
     fn drop(&mut self) {
         for running in self.running.iter().filter(|running| running.status.is_none()) {
-            running.child.signal(libc::SIGKILL);
+            running.child.signal_group(libc::SIGKILL);
             let _ = running.child.wait();
         }
     }
@@ -274,14 +287,19 @@ impl Crowd {
     /// Tells the commands what this process was told. Who is told to end a second time ends at once, and they with it.
     fn pass_on(&mut self) -> io::Result<()> {
         let signal = self.signals.take()?;
-        if ENDING.contains(&signal.number) && self.ended_by.replace(signal.number).is_some() {
+        let ends = ENDING.contains(&signal.number);
+        if ends && self.ended_by.replace(signal.number).is_some() {
+            self.tell(|child| child.signal_group(libc::SIGKILL));
             die_of(signal.number);
         }
-        // What the terminal sends, they have got themselves.
-        if !signal.by_kernel {
-            self.running.iter().for_each(|running| running.child.signal(signal.number));
-        }
+        // Also what the terminal sends: it goes to this process's group, and each of them leads one of its own.
+        self.tell(|child| if ends { child.signal_group(signal.number) } else { child.signal(signal.number) });
         Ok(())
+    }
+
+    fn tell(&self, what: impl Fn(&Spawned)) {
+        let going_on = self.running.iter().filter(|running| running.status.is_none());
+        going_on.for_each(|running| what(&running.child));
     }
 
     fn read(&mut self, who: usize, output: Output) -> io::Result<()> {
@@ -297,6 +315,8 @@ impl Crowd {
         text.read += got;
         text.bytes.extend_from_slice(&chunk[..got]);
         if self.json {
+            text.truncated |= text.bytes.len() > KEPT;
+            text.bytes.truncate(KEPT);
             return Ok(());
         }
         let whole = match text.bytes.iter().rposition(|b| *b == b'\n') {
@@ -333,8 +353,9 @@ impl Crowd {
             let text =
                 |output: Output| String::from_utf8_lossy(&done.texts[output as usize].bytes).into_owned();
             let (stdout, stderr) = (text(Output::Stdout), text(Output::Stderr));
-            let object =
-                Done { schema: snorkel_topology::SCHEMA, target: &done.name, status, stdout, stderr };
+            let truncated = done.texts.iter().any(|text| text.truncated);
+            let schema = snorkel_topology::SCHEMA;
+            let object = Done { schema, target: &done.name, status, stdout, stderr, truncated };
             let mut line = serde_json::to_vec(&object).map_err(io::Error::from)?;
             line.push(b'\n');
             self.write(Output::Stdout, &line)?;
