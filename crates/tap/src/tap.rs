@@ -84,6 +84,7 @@ impl Tap {
         let inside = move |netns: &Netns| -> Result<Report> {
             match open(netns, OwnedFd::from(its)) {
                 Ok((run, notes)) => {
+                    run_before_others();
                     // Whoever began it waits for this.
                     let _ = ready.send(Ok(notes));
                     run().map_err(|e| Error::os("relay", e))
@@ -121,6 +122,19 @@ impl Tap {
     /// Waits for its end.
     pub fn wait(self) -> Result<Report> {
         self.thread.join().unwrap_or(Err(Error::Gone("a bug: its thread panicked")))
+    }
+}
+
+/// How much sooner than others a relay runs: nice(2).
+const NICE: i32 = -10;
+
+/// Has the calling thread run before others: for each moment that it waits for a processor, two sides wait for it, and
+/// on a busy machine it would have to share as one with as many as there are connections. It runs only while there is
+/// something to pass on.
+fn run_before_others() {
+    // Of the calling thread alone, as Linux has it (setpriority(2), C library/kernel differences).
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::info!("the relay runs like any other: {error}");
     }
 }
 

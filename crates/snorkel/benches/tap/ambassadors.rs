@@ -77,6 +77,14 @@ impl Ambassador {
         ambassador
     }
 
+    /// Processor time that it has had, with its children that have ended: proc_pid_stat(5), in ticks of 10 ms.
+    pub(crate) fn processor(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(')').expect("its name stands in brackets");
+        let ticks = fields.split_whitespace().skip(11).take(4).map(|field| field.parse().unwrap_or(0));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     /// Memory that is its own, in bytes: resident, and not shared with a file (proc_pid_status(5), RssAnon).
     pub(crate) fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
