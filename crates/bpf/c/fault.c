@@ -49,16 +49,14 @@ struct {
     TYPE(value, struct wire_count);
 } wire_counts SEC(".maps");
 
-// The sets of networks. The set's number stands before the address, and always counts whole.
+// The networks of all sets, each with a bit for every set that has it, or one around it.
 struct key4 {
     __u32 prefix;
-    __u32 set;
     __u32 address;
 };
 
 struct key6 {
     __u32 prefix;
-    __u32 set;
     __u32 address[4];
 };
 
@@ -94,20 +92,23 @@ struct {
     TYPE(value, __u64);
 } stamps SEC(".maps");
 
-INLINE int in_set(const struct packet *packet, __u32 set) {
+// The sets that the peer is in.
+INLINE __u32 sets_of(const struct packet *packet) {
+    __u32 *sets = 0;
     if (packet->family == 4) {
-        struct key4 key = {.prefix = 64, .set = set, .address = packet->peer[0]};
-        return lookup(&networks4, &key) != 0;
+        struct key4 key = {.prefix = 32, .address = packet->peer[0]};
+        sets = lookup(&networks4, &key);
+    } else if (packet->family == 6) {
+        struct key6 key = {
+            .prefix = 128,
+            .address = {packet->peer[0], packet->peer[1], packet->peer[2], packet->peer[3]},
+        };
+        sets = lookup(&networks6, &key);
     }
-    struct key6 key = {
-        .prefix = 160,
-        .set = set,
-        .address = {packet->peer[0], packet->peer[1], packet->peer[2], packet->peer[3]},
-    };
-    return lookup(&networks6, &key) != 0;
+    return sets ? *sets : 0;
 }
 
-INLINE int matches(const volatile struct rule *rule, const struct packet *packet) {
+INLINE int matches(const volatile struct rule *rule, const struct packet *packet, __u32 sets) {
     __u32 asks = rule->asks;
     if (!asks)
         return 1;
@@ -121,14 +122,16 @@ INLINE int matches(const volatile struct rule *rule, const struct packet *packet
         return 0;
     if ((asks & ASKS_OPENING) && !packet->opening)
         return 0;
-    return !(asks & ASKS_PEERS) || in_set(packet, rule->set);
+    return !(asks & ASKS_PEERS) || sets >> (rule->set & 31) & 1;
 }
 
 INLINE __u32 first_match(const struct packet *packet, const __u32 direction) {
+    // One look for all rules.
+    __u32 sets = asked[direction] & ASKS_PEERS ? sets_of(packet) : 0;
     for (__u32 i = 0; i < MAX_RULES; i++) {
         if (i >= rule_total[direction])
             break;
-        if (matches(&rules[direction][i], packet))
+        if (matches(&rules[direction][i], packet, sets))
             return i;
     }
     return NO_RULE;

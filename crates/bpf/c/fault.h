@@ -46,7 +46,7 @@ struct rule {
     __u8 protocol;
     __u16 peer_port;
     __u16 own_port;
-    /* Which set of networks the peer has to be in. */
+    /* Which set of networks the peer has to be in: one of 32. */
     __u32 set;
 };
 

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use aya::Pod;
 use aya::maps::LpmTrie;
 use aya::maps::lpm_trie::Key;
 
-use super::layout::{MAX_RULES, MAX_WIRES, RawNetwork, RawRule, RawWire};
+use super::layout::{MAX_RULES, MAX_WIRES, RawRule, RawWire};
+use super::networks::{Sets, table};
 use super::rule::{Network, Rule};
 use super::{Direction, WireEnds};
 use crate::object::{Object, Setup, map_error};
@@ -24,6 +26,7 @@ pub(super) struct Constants<'a> {
     wire_total: u32,
     /// Those that rules ask for, each once; a set's number is its place.
     sets: Vec<&'a [Network]>,
+    networks: Vec<(Network, Sets)>,
 }
 
 impl<'a> Constants<'a> {
@@ -37,6 +40,7 @@ impl<'a> Constants<'a> {
             // At most MAX_WIRES.
             wire_total: wires.len() as u32,
             sets: Vec::new(),
+            networks: Vec::new(),
         };
         for direction in Direction::ALL {
             let own = direction.index();
@@ -47,6 +51,8 @@ impl<'a> Constants<'a> {
                 constants.rule_total[own] += 1;
             }
         }
+        // No more than there are rules.
+        constants.networks = table(&constants.sets);
         for (raw, ends) in constants.wires.iter_mut().zip(wires) {
             *raw = RawWire {
                 public: ends.public.get(),
@@ -73,9 +79,8 @@ impl<'a> Constants<'a> {
     pub(super) fn setup(&self) -> Setup<'_> {
         // A map has at least one entry.
         let total = |ipv4: bool| {
-            let networks = self.sets.iter().flat_map(|set| set.iter());
-            let total = networks.filter(|network| network.address.is_ipv4() == ipv4).count().max(1);
-            u32::try_from(total).unwrap_or(u32::MAX)
+            let own = self.networks.iter().filter(|(network, _)| network.address.is_ipv4() == ipv4);
+            u32::try_from(own.count().max(1)).unwrap_or(u32::MAX)
         };
         let mut setup = Setup::default();
         setup
@@ -92,12 +97,10 @@ impl<'a> Constants<'a> {
 
     /// Puts the networks into their maps.
     pub(super) fn fill_sets(&self, object: &mut Object) -> Result<()> {
-        for (set, network) in
-            (0u32..).zip(&self.sets).flat_map(|(set, all)| all.iter().map(move |one| (set, one)))
-        {
+        for (network, sets) in &self.networks {
             match network.address {
-                IpAddr::V4(address) => add(object, "networks4", set, network, address.octets())?,
-                IpAddr::V6(address) => add(object, "networks6", set, network, address.octets())?,
+                IpAddr::V4(address) => add(object, "networks4", network, address.octets(), *sets)?,
+                IpAddr::V6(address) => add(object, "networks6", network, address.octets(), *sets)?,
             }
         }
         Ok(())
@@ -107,14 +110,14 @@ impl<'a> Constants<'a> {
 fn add<const N: usize>(
     object: &mut Object,
     map: &str,
-    set: u32,
     network: &Network,
     address: [u8; N],
-) -> Result<(), Error> {
+    sets: Sets,
+) -> Result<(), Error>
+where
+    [u8; N]: Pod,
+{
     let what = || format!("give the gate the network {network}");
-    let mut trie =
-        LpmTrie::<_, RawNetwork<N>, u32>::try_from(object.map_mut(map)?).map_err(map_error(what()))?;
-    // The set's number stands before the address and counts whole.
-    let key = Key::new(32 + u32::from(network.prefix), RawNetwork { set, address });
-    trie.insert(&key, 1, 0).map_err(map_error(what()))
+    let mut trie = LpmTrie::<_, [u8; N], Sets>::try_from(object.map_mut(map)?).map_err(map_error(what()))?;
+    trie.insert(&Key::new(network.prefix.into(), address), sets, 0).map_err(map_error(what()))
 }

@@ -78,14 +78,6 @@ pub(super) struct RawWireCount {
     pub(super) histogram: [u64; HISTOGRAM],
 }
 
-/// What follows the length of the prefix in `struct key4` and `struct key6`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RawNetwork<const N: usize> {
-    pub(super) set: u32,
-    pub(super) address: [u8; N],
-}
-
 // SAFETY: the layouts are those of the C structures, without padding, and any bytes are a value of them.
 unsafe impl Pod for RawRule {}
 // SAFETY: as above.
@@ -96,8 +88,6 @@ unsafe impl Pod for RawState {}
 unsafe impl Pod for RawCount {}
 // SAFETY: as above.
 unsafe impl Pod for RawWireCount {}
-// SAFETY: as above; N is 4 or 16.
-unsafe impl<const N: usize> Pod for RawNetwork<N> {}
 
 impl RawRule {
     /// A rule whose peers are in this set.

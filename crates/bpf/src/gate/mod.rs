@@ -21,6 +21,7 @@ mod attach;
 mod constants;
 mod counts;
 mod layout;
+mod networks;
 mod rule;
 mod sample;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a gate is told: rules over packets, in the words of the target.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// The direction of a packet, seen from the target.
@@ -82,6 +82,21 @@ impl Network {
             }
             _ => false,
         }
+    }
+
+    /// The same network, with zeroes behind its prefix.
+    pub(crate) fn masked(self) -> Network {
+        let address = match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(u32::from(32 - self.prefix.min(32))).unwrap_or(0);
+                Ipv4Addr::from_bits(address.to_bits() & mask).into()
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(u32::from(128 - self.prefix.min(128))).unwrap_or(0);
+                Ipv6Addr::from_bits(address.to_bits() & mask).into()
+            }
+        };
+        Network { address, ..self }
     }
 }
 

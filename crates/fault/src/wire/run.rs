@@ -92,7 +92,7 @@ struct Segment<'a> {
 impl<'a> Segment<'a> {
     fn of(frame: &'a [u8]) -> Option<Segment<'a>> {
         let length = frame.len().checked_sub(ETHERNET)?;
-        let tcp = match *frame.get(12..)?.first_chunk()? {
+        let tcp = match [*frame.get(ETHERNET - 2)?, *frame.get(ETHERNET - 1)?] {
             IPV4 => {
                 let ip = frame.get(ETHERNET..ETHERNET + IPV4_HEADER)?;
                 // No options, no fragment, nothing behind the packet.
