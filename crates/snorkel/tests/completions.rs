@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
+use common::fake::{Fake, http};
 use common::{SNORKEL, lab, target};
 use snorkel_lab::LabSpec;
 
@@ -17,6 +18,12 @@ fn path() -> String {
 /// What a shell prints when it runs this script.
 #[track_caller]
 fn shell(program: &str, script: &str) -> String {
+    shell_with(program, script, &[])
+}
+
+/// The same, with more in its environment.
+#[track_caller]
+fn shell_with(program: &str, script: &str, environment: &[(&str, &str)]) -> String {
     // A home of its own: shells like to keep what they have found out.
     let home = tempfile::tempdir().unwrap_or_else(|e| panic!("a home for the shell: {e}"));
     // A shell that waits for what never comes is a failure, not the end of all tests.
@@ -24,6 +31,7 @@ fn shell(program: &str, script: &str) -> String {
         .args(["120", program, "-c", script])
         .env("PATH", path())
         .env("HOME", home.path())
+        .envs(environment.iter().copied())
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("XDG_DATA_HOME")
         .stdin(Stdio::null())
@@ -95,6 +103,41 @@ fn bash_completes_commands_and_targets_also_behind_a_colon() {
     assert!(bash(&["snorkel", "ls", "lab", ":"]).iter().any(|name| whole == format!("lab:{name}")));
     // `snorkel TARGET` is the short form.
     assert_eq!(bash(&["snorkel", "lab", ":", &format!("{}/we", lab.name)]), [format!("{}/web", lab.name)]);
+}
+
+#[test]
+fn what_an_engine_calls_its_containers_is_no_command_of_the_shell() {
+    let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("a folder: {e}"));
+    let file = dir.path().join("pwned").display().to_string();
+    let (name, label) = (format!("x$(touch {file})*`touch {file}`"), format!("a;$(touch {file})"));
+    let id = |digit: &str| digit.repeat(64);
+    let list = format!(
+        r#"[{{"Id":"{}","Names":["/{name}"],"State":"running","Status":"Up","Labels":{{"app":"{label}"}}}},
+            {{"Id":"{}","Names":["/x\u001b[2J\nx"],"State":"running","Status":"Up","Labels":{{"app":"a\r\u000b"}}}}]"#,
+        id("a"),
+        id("b")
+    );
+    let process = std::process::id();
+    let one = move |path: &str| {
+        let id = if path.contains("bbb") { "b" } else { "a" }.repeat(64);
+        let state = format!(r#"{{"Status":"running","Running":true,"Pid":{process}}}"#);
+        format!(r#"{{"Id":"{id}","Name":"/x","State":{state},"Config":{{}},"HostConfig":{{}}}}"#)
+    };
+    let body = list.clone();
+    let docker = Fake::new(move |path| {
+        Some(http("200 OK", &if path.contains("/containers/json") { body.clone() } else { one(path) }))
+    });
+    // What stands on the line after the tab key is what the shell then reads.
+    for (words, wanted) in [("snorkel x", name), ("snorkel exec --each -l app = a", label)] {
+        let script = format!(
+            "source <(snorkel completions bash); COMP_WORDBREAKS=$' \\t\\n:='; COMP_WORDS=({words});
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_TYPE=9; compopt() {{ :; }}
+             _snorkel snorkel \"${{COMP_WORDS[COMP_CWORD]}}\" x; eval \"set -- ${{COMPREPLY[*]}}\"; printf '%s\\n' \"$@\""
+        );
+        let said = shell_with("bash", &script, &[("DOCKER_HOST", &docker.host())]);
+        assert_eq!(said.lines().map(str::trim_end).collect::<Vec<_>>(), [wanted], "{words}");
+    }
+    assert!(!std::path::Path::new(&file).exists(), "the shell ran it");
 }
 
 #[test]

@@ -4,79 +4,16 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use common::fake::{Answer, Fake, ID, http};
 use common::{LONG, Ran, SNORKEL, end_of, lab, run, snorkel, target, wait_until, with_variable};
 use snorkel_lab::LabSpec;
-
-/// The id that the fake engine's container has.
-const ID: &str = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeedf00dfeed";
-
-/// What the fake engine answers to the request for a path; nothing: it hangs.
-type Answer = fn(&str) -> Option<Vec<u8>>;
-
-/// A Docker that answers what the test wants, on a socket of its own, until the test ends.
-struct Fake {
-    dir: tempfile::TempDir,
-}
-
-impl Fake {
-    fn new(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> Fake {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
-        std::thread::spawn(move || {
-            // Connections that are not answered stay open: that is what a hanging engine is like.
-            let mut hanging = Vec::new();
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                while let Some(path) = request(&stream) {
-                    match answer(&path) {
-                        Some(bytes) => {
-                            if stream.write_all(&bytes).is_err() {
-                                break;
-                            }
-                        }
-                        None => {
-                            hanging.push(stream.try_clone().unwrap());
-                            break;
-                        }
-                    }
-                }
-            }
-        });
-        Fake { dir }
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}", self.dir.path().join("docker.sock").display())
-    }
-
-    #[track_caller]
-    fn run(&self, words: &[&str]) -> Ran {
-        snorkel(words).env("DOCKER_HOST", self.host()).output().unwrap().into()
-    }
-}
-
-/// Reads one request's head; its path.
-fn request(stream: &UnixStream) -> Option<String> {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next()?.ok()?;
-    lines.find(|line| line.as_ref().is_ok_and(String::is_empty))?.ok()?;
-    first.split(' ').nth(1).map(str::to_owned)
-}
-
-fn http(status: &str, body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
 
 /// A Docker that knows one container, `web`, and says that it is this process.
 fn docker_with(pid: impl Fn(u32) -> u32 + Send + 'static) -> Fake {

@@ -11,6 +11,8 @@ use clap_complete::engine::{
 };
 use snorkel_engines::{Called, Container, Engine, Query};
 
+use crate::render::text::printable;
+
 /// Nobody waits longer for a tab key; an engine that is slower is left out.
 const PATIENCE: Duration = Duration::from_millis(700);
 
@@ -126,9 +128,11 @@ fn names() -> Vec<(String, String)> {
     names
 }
 
+/// Engines, and whoever names their containers, choose these words: one with a character that does more than to be shown
+/// is not for the line that is being typed, nor for the list below it.
 fn candidates(words: impl IntoIterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
     let candidate = |(word, help): (String, String)| {
-        CompletionCandidate::new(word).help((!help.is_empty()).then(|| help.into()))
+        CompletionCandidate::new(word).help((!help.is_empty()).then(|| printable(&help).into_owned().into()))
     };
-    words.into_iter().map(candidate).collect()
+    words.into_iter().filter(|(word, _)| *printable(word) == **word).map(candidate).collect()
 }

@@ -21,7 +21,9 @@ const WHERE: &str = "where-the-command-begins";
 
 /// bash breaks words at colons and equals signs (bash(1), COMP_WORDBREAKS), and `docker:web` is one word to snorkel: the
 /// parts are joined before the question, and what stands before the last break, which bash keeps by itself, is taken
-/// off the answers. `_command_offset` is of the bash-completion package, which may not be there.
+/// off the answers. bash puts an answer on the line as it stands, to be read as a command's words: each is quoted, and so
+/// no name can hold a command, nor be a pattern. Behind a quote that was typed, where this would be another text, nothing
+/// is offered. `_command_offset` is of the bash-completion package, which may not be there.
 const BASH: &str = r#"
 _snorkel() {
     local joined=() starts=() index=0 i
@@ -52,12 +54,21 @@ _snorkel() {
         return
     fi
     local COMP_WORDS=("${joined[@]}") COMP_CWORD=$index word=${joined[index]} breaks=''
+    [[ $word == *[\"\'\\]* ]] && return
+    # The answers are split into words there, which must not become names of files.
+    local glob=+f
+    [[ $- == *f* ]] && glob=-f
+    set -f
     _clap_complete_snorkel "$1" "$word" "$3"
+    set "$glob"
     [[ $COMP_WORDBREAKS == *:* ]] && breaks+=:
     [[ $COMP_WORDBREAKS == *=* ]] && breaks+==
     if [[ -n $breaks && $word == *[$breaks]* ]]; then
         COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*[$breaks]}"}"}")
     fi
+    for i in "${!COMPREPLY[@]}"; do
+        [[ ${COMPREPLY[i]} == *[![:alnum:]_.,:=@%+/-]* ]] && printf -v "COMPREPLY[i]" %q "${COMPREPLY[i]}"
+    done
 }
 complete -o nospace -o bashdefault -F _snorkel snorkel
 "#;

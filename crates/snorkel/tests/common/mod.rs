@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
+pub(crate) mod fake;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
