@@ -3,8 +3,9 @@
 //! [`crate::select`] decides what a name means. Here the same is known for all of them at once, without each being
 //! compared with each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use crate::select::home;
 use crate::{Container, Engine, Pod, SelectError, TargetSpec, select};
 
 /// The names of one container.
@@ -24,11 +25,14 @@ pub fn called(all: &[Container]) -> Vec<Called> {
         *bearers.entry(name).or_default() += 1;
     }
     let words = Words::of(all, &qualified);
+    let scattered = scattered(all);
     all.iter()
         .zip(&qualified)
         .enumerate()
         .map(|(index, (container, name))| {
-            let in_doubt = bearers[name.as_str()] > 1 || may_mislead(container);
+            let in_doubt = bearers[name.as_str()] > 1
+                || may_mislead(container)
+                || container.pod.as_ref().is_some_and(|pod| scattered.contains(&(&pod.namespace, &pod.name)));
             if in_doubt && !means(name, container, all) {
                 let name = container.qualified_id();
                 return Called { short: name.clone(), name };
@@ -38,6 +42,17 @@ pub fn called(all: &[Container]) -> Vec<Called> {
             Called { name: name.clone(), short }
         })
         .collect()
+}
+
+/// The pods, by namespace and name, of which more than one engine, scope or socket tells.
+fn scattered(all: &[Container]) -> HashSet<(&str, &str)> {
+    let mut homes = HashMap::new();
+    let pods = all.iter().filter_map(|container| Some((container.pod.as_ref()?, home(container))));
+    let elsewhere = pods.filter_map(|(pod, home)| {
+        let key = (pod.namespace.as_str(), pod.name.as_str());
+        (*homes.entry(key).or_insert(home) != home).then_some(key)
+    });
+    elsewhere.collect()
 }
 
 /// Whether a pod's name may mean something else: Kubernetes allows no slashes in its parts; and a sandbox that does not

@@ -1,5 +1,7 @@
 //! Which container a target means: a pure function over what was found. It never guesses: two matches are an error.
 
+use std::path::Path;
+
 use crate::fault::escaped;
 use crate::{Container, Engine, Kind, TargetSpec};
 
@@ -178,7 +180,15 @@ fn settle_bare_pod<'a>(
             candidates.dedup();
             Some(Err(SelectError::Ambiguous { spec: spec.to_string(), candidates }))
         }
-        (whole, part) => whole.or(part),
+        // It is told of as it was typed.
+        (whole, part) => whole.or(part).map(|settled| {
+            settled.map_err(|error| match error {
+                SelectError::Ambiguous { candidates, .. } => {
+                    SelectError::Ambiguous { spec: spec.to_string(), candidates }
+                }
+                other => other,
+            })
+        }),
     }
 }
 
@@ -192,7 +202,7 @@ fn names_of(settled: Result<&Container, SelectError>) -> Vec<String> {
     }
 }
 
-/// The container or the sandbox of a pod; without a container's name any that is up has the pod's network.
+/// The container or the sandbox of a pod; without a container's name any that is up, if all have one network.
 fn settle_pod<'a>(spec: &TargetSpec, all: &'a [Container]) -> Option<Result<&'a Container, SelectError>> {
     let of_pod = |c: &&Container| {
         c.pod.as_ref().is_some_and(|pod| {
@@ -220,17 +230,42 @@ fn settle_pod<'a>(spec: &TargetSpec, all: &'a [Container]) -> Option<Result<&'a 
     if spec.container.is_some() {
         return Some(settle(spec, matches));
     }
-    let up = |sandbox: bool| {
-        matches.iter().find(|c| c.is_up() && c.pod.as_ref().is_some_and(|p| p.container.is_none() == sandbox))
-    };
-    Some(match up(true).or_else(|| up(false)) {
-        Some(found) => Ok(found),
+    let is_sandbox = |c: &&Container| c.pod.as_ref().is_some_and(|p| p.container.is_none());
+    let up: Vec<&Container> = matches.iter().copied().filter(|c| c.is_up()).collect();
+    let sandboxes: Vec<&Container> = up.iter().copied().filter(is_sandbox).collect();
+    // Any of them has the pod's network, if it is one pod: all under one engine, and either one of them is its sandbox
+    // or they are seen to share.
+    let speakers = if sandboxes.is_empty() { &up } else { &sandboxes };
+    Some(match (&speakers[..], &up[..]) {
+        ([speaker, others @ ..], [one, rest @ ..])
+            if rest.iter().all(|c| home(c) == home(one)) && others.iter().all(|c| is_shared(speaker, c)) =>
+        {
+            Ok(speaker)
+        }
         // The sandbox speaks for the pod, wherever it stands in the list.
-        None => {
-            let sandbox = matches.iter().find(|c| c.pod.as_ref().is_some_and(|p| p.container.is_none()));
-            Err(stopped(sandbox.unwrap_or(first)))
+        ([], _) | (_, []) => Err(stopped(matches.iter().copied().find(is_sandbox).unwrap_or(first))),
+        _ => {
+            let mut candidates: Vec<String> = up.iter().map(|c| c.qualified_id()).collect();
+            candidates.sort();
+            Err(SelectError::Ambiguous { spec: spec.to_string(), candidates })
         }
     })
+}
+
+/// Where a container is run: what two engines, two scopes or two sockets tell of is never one pod.
+pub(crate) fn home(c: &Container) -> (Engine, Option<&str>, Option<&Path>) {
+    (c.engine, c.scope.as_deref(), c.socket.as_deref())
+}
+
+/// Whether the engine says of two of its containers that they have one network.
+fn is_shared(a: &Container, b: &Container) -> bool {
+    let joins = |a: &Container, b: &Container| {
+        a.network_mode.as_ref().is_some_and(|mode| mode.strip_prefix("container:") == Some(&b.id))
+    };
+    let same_mode = a.network_mode == b.network_mode
+        && a.network_mode.as_ref().is_some_and(|mode| mode == "host" || mode.starts_with("container:"));
+    let same_path = a.netns_path.is_some() && a.netns_path == b.netns_path;
+    same_path || same_mode || joins(a, b) || joins(b, a)
 }
 
 fn stopped(c: &Container) -> SelectError {
@@ -246,7 +281,7 @@ fn settle<'a>(spec: &TargetSpec, matches: Vec<&'a Container>) -> Result<&'a Cont
         ([first, ..], []) => Err(stopped(first)),
         // Earlier attempts of the same container of a pod stay in the engine's list: they are not meant.
         (all, [only])
-            if all.iter().all(|c| c.engine == only.engine && c.pod.is_some() && c.pod == only.pod) =>
+            if all.iter().all(|c| home(c) == home(only) && c.pod.is_some() && c.pod == only.pod) =>
         {
             Ok(only)
         }

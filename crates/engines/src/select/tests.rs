@@ -152,6 +152,32 @@ fn a_pod_without_a_container_is_its_sandbox_or_any_that_runs() {
 }
 
 #[test]
+fn two_pods_of_one_name_are_never_taken_for_each_other() {
+    let ambiguous = |all: &[Container], what: &str| {
+        for spec in ["web-0", "default/web-0", "pod:default/web-0"] {
+            let error = named(spec, all).expect_err(what);
+            let mut ids: Vec<String> = all.iter().map(Container::qualified_id).collect();
+            ids.sort();
+            assert_eq!(error, SelectError::Ambiguous { spec: spec.into(), candidates: ids }, "{what}");
+        }
+    };
+    let in_docker = |id| Container { engine: Engine::Docker, scope: None, ..pod(None, id) };
+    ambiguous(&[in_docker("a1"), in_docker("a2")], "two that look like sandboxes");
+    ambiguous(&[pod(None, "a1"), in_docker("a2")], "two engines");
+    ambiguous(&[pod(None, "a1"), Container { scope: Some("other".into()), ..pod(None, "a2") }], "two scopes");
+    let socket = |path: &str, c| Container { socket: Some(path.into()), ..c };
+    ambiguous(&[socket("/a", pod(None, "a1")), socket("/b", pod(Some("app"), "a2"))], "two sockets");
+    let apart = |path: &str, c| Container { netns_path: Some(path.into()), ..c };
+    let (app, side) = (pod(Some("app"), "a1"), pod(Some("side"), "a2"));
+    ambiguous(&[app.clone(), side.clone()], "no sandbox, and nothing known of their networks");
+    ambiguous(&[apart("/1", app.clone()), apart("/2", side.clone())], "no sandbox, and two networks");
+    // Without a sandbox that runs they are one pod where the engine says that they share.
+    assert_eq!(named("web-0", &[apart("/1", app), apart("/1", side)]).unwrap(), "pod:default/web-0/app");
+    let joined = Container { network_mode: Some("container:a1".into()), ..in_docker("a2") };
+    assert_eq!(select(&"web-0".parse().unwrap(), &[in_docker("a1"), joined]).unwrap().id, "a1");
+}
+
+#[test]
 fn an_earlier_attempt_of_a_pods_container_is_not_meant() {
     let earlier = Container { state: State::Stopped, pid: None, ..pod(Some("app"), "a0") };
     let all = [earlier, pod(Some("app"), "a1")];
