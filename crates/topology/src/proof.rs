@@ -9,8 +9,6 @@ use snorkel_netns::{Error as NetnsError, Pid, Process};
 
 use crate::{Error, Result};
 
-/// An id of fewer characters than docker's short form proves nothing when it turns up in a cgroup's path.
-const ID_THAT_PROVES: usize = 12;
 /// Engines make up ids of so many hexadecimal digits.
 const GENERATED: usize = 64;
 /// Engines note the start of a container soon after the kernel started its process; by so many seconds the other way
@@ -49,14 +47,17 @@ pub(crate) fn look(container: &Container, pid: Pid) -> Result<Look> {
         return Ok(Look::Proved(process));
     }
     let cgroup = process.read("cgroup").map_err(gone)?;
-    if container.id.len() >= ID_THAT_PROVES && cgroup.contains(&container.id) {
-        return Ok(Look::Proved(process));
-    }
-    let doubt = Doubt { process, cgroup };
     // This process may lie in a container itself; then everything beside it does, too.
     let around = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    if generated_ids(&doubt.cgroup).any(|id| id != container.id && !around.contains(id)) {
-        return Err(doubt.refuted(container, format!("it lies in another's cgroup, {}", doubt.last_cgroup())));
+    let bearing = bearing(container, &cgroup, &around);
+    let doubt = Doubt { process, cgroup };
+    match bearing {
+        Bearing::Own => return Ok(Look::Proved(doubt.process)),
+        Bearing::Foreign => {
+            let why = format!("it lies in another's cgroup, {}", doubt.last_cgroup());
+            return Err(doubt.refuted(container, why));
+        }
+        Bearing::Silent => {}
     }
     if let Some(started) = container.started {
         let late = doubt.process.started().map_err(gone)?.as_secs().cast_signed() - started;
@@ -111,9 +112,50 @@ fn ended(container: &Container, error: NetnsError) -> Error {
     }
 }
 
-/// The ids in a cgroup file that an engine has made up.
-fn generated_ids(cgroup: &str) -> impl Iterator<Item = &str> {
-    cgroup.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == GENERATED)
+/// What a process's cgroups say of whose it is.
+#[derive(Debug, PartialEq, Eq)]
+enum Bearing {
+    /// They are the container's.
+    Own,
+    /// They are another container's.
+    Foreign,
+    /// They carry no container's mark.
+    Silent,
+}
+
+/// Reads it off `/proc/PID/cgroup`, in each hierarchy by the deepest folder that carries a container's mark: containers
+/// lie in containers, and what lies deepest is whose the process is. `around` is the same file of who asks.
+fn bearing(container: &Container, cgroup: &str, around: &str) -> Bearing {
+    let mut bearing = Bearing::Silent;
+    // HIERARCHY:CONTROLLERS:PATH; the path may hold colons (cgroups(7)).
+    for path in cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
+        match path.rsplit('/').find_map(|folder| Some((folder, generated_id(folder)?))) {
+            // The monitor is not the container.
+            Some((folder, id)) if id == container.id && !folder.contains("conmon-") => {
+                bearing = Bearing::Own;
+            }
+            Some((_, id)) if id != container.id && !around.contains(id) => return Bearing::Foreign,
+            Some(_) => {}
+            None if is_named(container, path) => bearing = Bearing::Own,
+            None => {}
+        }
+    }
+    bearing
+}
+
+/// Whether containerd keeps there what has an id that people chose: in `/NAMESPACE/ID`, at the top.
+fn is_named(container: &Container, path: &str) -> bool {
+    let mut folders = path.split('/').filter(|folder| !matches!(*folder, "" | ".."));
+    container.engine == Engine::Containerd
+        && container.scope.is_some()
+        && folders.next() == container.scope.as_deref()
+        && folders.next() == Some(&container.id)
+}
+
+/// The id that an engine made up in a folder's name, as cgroup drivers write it: `ID`, `docker-ID.scope`,
+/// `libpod-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `system.slice:docker:ID`.
+fn generated_id(folder: &str) -> Option<&str> {
+    folder.rsplit(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == GENERATED)
 }
 
 #[cfg(test)]
@@ -126,12 +168,63 @@ mod tests {
     }
 
     #[test]
-    fn ids_in_a_cgroup_are_found_whatever_stands_around_them() {
-        let (a, b) = ("a".repeat(64), "0123456789abcdef".repeat(4));
-        let cgroup = format!(
-            "1:cpu:/docker/{a}\n0::/machine.slice/libpod-{b}.scope/container\n2::/kubepods/pod0f8d\n"
-        );
-        assert_eq!(generated_ids(&cgroup).collect::<Vec<_>>(), [a, b]);
+    fn the_deepest_mark_of_a_cgroup_says_whose_it_is() {
+        let (own, other) = ("0123456789abcdef".repeat(4), "a".repeat(64));
+        let by_id = container(&own);
+        for (path, says) in [
+            ("/docker/OWN", Bearing::Own),
+            ("/docker/OWN/init.scope", Bearing::Own),
+            ("/system.slice/docker-OWN.scope", Bearing::Own),
+            ("/machine.slice/libpod-OWN.scope/container", Bearing::Own),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-OWN.scope/container",
+                Bearing::Own,
+            ),
+            ("/a.slice/libpod-payload-OWN", Bearing::Own),
+            ("/kubepods.slice/kubepods-pod0f8d.slice/cri-containerd-OWN.scope", Bearing::Own),
+            ("/kubepods/besteffort/pod0f8d/OWN", Bearing::Own),
+            ("/kubepods-pod0f8d.slice/crio-OWN.scope", Bearing::Own),
+            ("/kubepods-pod0f8d.slice:cri-containerd:OWN", Bearing::Own),
+            ("/system.slice:docker:OWN", Bearing::Own),
+            ("/docker/OTHER/docker/OWN", Bearing::Own),
+            ("/docker/OWN/docker/OTHER", Bearing::Foreign),
+            ("/system.slice/docker-OTHER.scope", Bearing::Foreign),
+            ("/machine.slice/libpod-conmon-OWN.scope", Bearing::Silent),
+            ("/system.slice/ssh.service", Bearing::Silent),
+            ("/", Bearing::Silent),
+        ] {
+            let path = path.replace("OWN", &own).replace("OTHER", &other);
+            assert_eq!(bearing(&by_id, &format!("0::{path}\n"), "0::/\n"), says, "{path}");
+        }
+        let both = format!("2:cpu:/docker/{own}\n1:cpuset:/docker/{other}\n0::/\n");
+        assert_eq!(bearing(&by_id, &both, ""), Bearing::Foreign);
+        // Who asks lies in that container, too.
+        let within = format!("0::/docker/{other}/init.scope\n");
+        assert_eq!(bearing(&by_id, &within, &within), Bearing::Silent);
+    }
+
+    #[test]
+    fn an_id_that_people_chose_proves_nothing_by_turning_up_in_a_path() {
+        let inner = "a".repeat(64);
+        let chosen = container("rev2-frontend-1");
+        for path in ["/rev2-frontend-10", "/rev2-frontend-1", "/x/rev2-frontend-1.scope"] {
+            assert_eq!(bearing(&chosen, &format!("0::{path}\n"), ""), Bearing::Silent, "{path}");
+        }
+        let nested = format!("0::/rev2-frontend-10/{inner}\n");
+        assert_eq!(bearing(&chosen, &nested, ""), Bearing::Foreign);
+        let task = Container { scope: Some("default".into()), ..Container::new(Engine::Containerd, "web") };
+        for (path, says) in [
+            ("/default/web", Bearing::Own),
+            ("/../../default/web", Bearing::Own),
+            ("/default/web/inner", Bearing::Own),
+            ("/default/web2", Bearing::Silent),
+            ("/other/web", Bearing::Silent),
+            ("/other/default/web", Bearing::Silent),
+            ("/web/default", Bearing::Silent),
+        ] {
+            assert_eq!(bearing(&task, &format!("0::{path}\n"), ""), says, "{path}");
+        }
+        assert_eq!(bearing(&task, &format!("0::/default/web/{inner}\n"), ""), Bearing::Foreign);
     }
 
     #[test]
