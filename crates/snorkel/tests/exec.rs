@@ -112,6 +112,9 @@ fn a_hostile_resolv_conf_is_refused_and_the_command_runs_without_the_hosts_resol
         let ran = run(["exec", &target(&lab, "odd"), "--", "cat", "/etc/resolv.conf"]);
         assert_eq!((ran.status, ran.stdout.as_str()), (0, ""), "{what:?}: {ran:?}");
         assert!(ran.stderr.contains("/etc/resolv.conf") && ran.stderr.contains(word), "{what:?}: {ran:?}");
+        // To glibc an empty one is a name server at 127.0.0.1.
+        let ran = run(["exec", &target(&lab, "odd"), "--", "grep", "^hosts:", "/etc/nsswitch.conf"]);
+        assert_eq!(ran.stdout, "hosts: files\n", "{what:?}: {ran:?}");
         let host = fs::read_to_string("/etc/resolv.conf").unwrap();
         let ran = run(["exec", "--dns", "host", &target(&lab, "odd"), "--", "cat", "/etc/resolv.conf"]);
         assert_eq!((ran.stdout, ran.stderr), (host, String::new()), "{what:?}");

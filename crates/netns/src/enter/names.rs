@@ -50,7 +50,8 @@ pub struct Rejected {
 }
 
 impl Names {
-    /// Reads the container's files; what cannot be taken is left empty and reported.
+    /// Reads the container's files; what cannot be taken is left empty and reported. Without a resolv.conf no name server
+    /// is asked, unless one is chosen later.
     pub fn of_container(guest: &Guest) -> (Names, Vec<Rejected>) {
         let mut rejected = Vec::new();
         let mut read = |path: &'static str, limit| match guest.read(Path::new(path), limit) {
@@ -60,10 +61,13 @@ impl Names {
                 None
             }
         };
-        let resolv_conf = read("etc/resolv.conf", RESOLV_CONF_LIMIT).unwrap_or_default();
+        let resolv_conf = read("etc/resolv.conf", RESOLV_CONF_LIMIT);
         let hosts = read("etc/hosts", HOSTS_LIMIT).unwrap_or_else(|| LOCALHOST.to_vec());
         let order = read("etc/nsswitch.conf", NSSWITCH_LIMIT);
-        let names = Names { resolv_conf, hosts, nsswitch: nsswitch_of_host(order.as_deref()) };
+        let names = match resolv_conf {
+            Some(resolv_conf) => Names { resolv_conf, hosts, nsswitch: nsswitch_of_host(order.as_deref()) },
+            None => Names { hosts, ..Names::that_ask_nobody() },
+        };
         // Without an nsswitch.conf glibc and musl have their defaults, and without a hosts file localhost is known
         // all the same: nothing is missing then.
         rejected.retain(|r| r.why != Refused::Missing || r.path == "etc/resolv.conf");
@@ -72,9 +76,15 @@ impl Names {
 
     /// What is left where the container's files cannot be read at all: nobody is asked, localhost is known.
     pub fn without_container() -> (Names, Vec<Rejected>) {
-        let names =
-            Names { resolv_conf: Vec::new(), hosts: LOCALHOST.to_vec(), nsswitch: nsswitch_of_host(None) };
-        (names, Vec::new())
+        (Names::that_ask_nobody(), Vec::new())
+    }
+
+    /// For want of a resolv.conf. glibc takes an empty one for a name server at 127.0.0.1 (resolv.conf(5)), which in the
+    /// host's network is the host's own: only the order of services keeps it from asking there.
+    fn that_ask_nobody() -> Names {
+        let host = std::fs::read("/etc/nsswitch.conf").unwrap_or_default();
+        let nsswitch = nsswitch(&host, Some(b"hosts: files\n"));
+        Names { resolv_conf: Vec::new(), hosts: LOCALHOST.to_vec(), nsswitch }
     }
 
     /// With the resolv.conf that lies at this path of the host, read with the same care: the container may be able to
@@ -250,9 +260,11 @@ mod tests {
     #[test]
     fn who_names_servers_has_them_asked() {
         let (names, _) = Names::without_container();
-        let names = Names { nsswitch: b"hosts: files\n".to_vec(), ..names };
+        // An empty resolv.conf would be a name server at 127.0.0.1.
+        assert!(!asks_servers(&names.nsswitch));
         let names = names.with_servers(&["10.0.0.53".parse().unwrap()]);
-        assert_eq!(text(names.nsswitch), "hosts: files dns\n");
+        assert!(asks_servers(&names.nsswitch));
+        assert_eq!(text(names.resolv_conf), "nameserver 10.0.0.53\n");
     }
 
     #[test]

@@ -235,7 +235,8 @@ fn etc_files(
 fn rejection(name: &str, path: &str, why: Refused) -> String {
     let lost = match path {
         "etc/resolv.conf" => {
-            "no name server is asked; choose one with --dns engine, --dns host or --dns ADDRESS"
+            "glibc asks no name server (dig and musl ask 127.0.0.1); choose one with --dns engine, --dns host or \
+             --dns ADDRESS"
         }
         _ => "it is left out",
     };
