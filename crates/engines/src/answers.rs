@@ -149,8 +149,10 @@ fn asked_narrowly(spec: &TargetSpec, engine: Engine) -> bool {
 /// This very container once more, by its full id, from the socket that it came from. `Ok(None)`: there is none any
 /// more. For checks that a process still belongs to it.
 pub fn recheck(query: &Query, container: &Container) -> Result<Option<Container>> {
-    let endpoint =
-        container.socket.as_ref().map(|path| Endpoint { path: path.clone(), scope: container.scope.clone() });
+    let endpoint = container
+        .socket
+        .as_ref()
+        .map(|path| Endpoint { scope: container.scope.clone(), ..Endpoint::new(path) });
     let sink = Sink::default();
     match (container.engine, &endpoint) {
         (Engine::Docker, Some(e)) => {

@@ -104,8 +104,8 @@ pub(crate) fn jobs(query: &Query, what: &What<'_>) -> Vec<Job> {
     };
     let from = &query.endpoints;
     let mut sockets = |engine: Engine, endpoints: &[Endpoint], ask: Ask| {
-        // A socket that is not there is an engine that is not there: not worth a thread.
-        for endpoint in endpoints.iter().filter(|e| wanted(engine) && may_be_there(&e.path)) {
+        // A socket that is not there is an engine that is not there: not worth a thread. But who names one wants to know.
+        for endpoint in endpoints.iter().filter(|e| wanted(engine) && (e.named || may_be_there(&e.path))) {
             if let Some(work) = ask(endpoint.clone(), what) {
                 jobs.push(Job { engine, endpoint: Some(endpoint.clone()), work });
             }
@@ -289,9 +289,10 @@ impl Job {
     pub(crate) fn work(self, timeout: Duration, meanwhile: &mut dyn FnMut()) -> Taken {
         let sink = Sink::default();
         let begun = Instant::now();
+        let is_named = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.named);
         let result = (self.work)(&sink, timeout, meanwhile);
         tracing::debug!(engine = %self.engine, took = ?begun.elapsed(), "asked");
-        let broken_off = result.err().filter(|fault| !fault.is_absence());
+        let broken_off = result.err().filter(|fault| is_named || !fault.is_absence());
         Taken { broken_off, ..sink.take() }.judged()
     }
 }

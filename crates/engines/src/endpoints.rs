@@ -21,17 +21,19 @@ pub struct Endpoint {
     pub path: PathBuf,
     /// The user or context; `None` for the host's own engine.
     pub scope: Option<String>,
+    /// Whether `DOCKER_HOST` or `CONTAINER_HOST` names it: then it is expected to be there.
+    pub named: bool,
 }
 
 impl Endpoint {
     /// One without a scope.
     pub fn new(path: impl Into<PathBuf>) -> Endpoint {
-        Endpoint { path: path.into(), scope: None }
+        Endpoint { path: path.into(), scope: None, named: false }
     }
 
     /// One whose containers are called `ENGINE:SCOPE/NAME`.
     pub fn scoped(path: impl Into<PathBuf>, scope: impl Into<String>) -> Endpoint {
-        Endpoint { path: path.into(), scope: Some(scope.into()) }
+        Endpoint { path: path.into(), scope: Some(scope.into()), named: false }
     }
 }
 
@@ -149,7 +151,7 @@ impl Endpoints {
     fn add_docker(&mut self, found: &Found) {
         let defaults = ["/run/docker.sock", "/var/run/docker.sock"].map(Endpoint::new);
         match found.docker_host.as_deref().map(|host| (host, unix_socket(host))) {
-            Some((_, Some(path))) => self.docker.push(Endpoint { scope: scope_of(&path), path }),
+            Some((_, Some(path))) => self.docker.push(Endpoint { scope: scope_of(&path), path, named: true }),
             Some((host, None)) => {
                 self.not_here(Engine::Docker, "DOCKER_HOST", host);
                 self.docker.extend(defaults);
@@ -171,7 +173,7 @@ impl Endpoints {
 
     fn add_podman(&mut self, found: &Found) {
         match found.container_host.as_deref().map(|host| (host, unix_socket(host))) {
-            Some((_, Some(path))) => self.podman.push(Endpoint { scope: scope_of(&path), path }),
+            Some((_, Some(path))) => self.podman.push(Endpoint { scope: scope_of(&path), path, named: true }),
             Some((host, None)) => {
                 self.not_here(Engine::Podman, "CONTAINER_HOST", host);
                 self.podman.push(Endpoint::new("/run/podman/podman.sock"));
@@ -326,7 +328,7 @@ mod tests {
     #[test]
     fn docker_host_takes_the_place_of_the_default_socket() {
         let all = Endpoints::of(&Found { docker_host: Some("unix:///tmp/own.sock".into()), ..found() });
-        assert_eq!(all.docker[0], Endpoint::new("/tmp/own.sock"));
+        assert_eq!(all.docker[0], Endpoint { named: true, ..Endpoint::new("/tmp/own.sock") });
         assert!(!all.docker.contains(&Endpoint::new("/run/docker.sock")));
     }
 

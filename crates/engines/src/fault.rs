@@ -83,7 +83,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A missing socket is no fault: the engine is not installed or not started.
+    /// A missing socket is no fault, unless the environment names it: the engine is not installed or not started.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, Fault::Connect { source, .. } | Fault::Read { source, .. }
             if source.kind() == io::ErrorKind::NotFound)
@@ -108,6 +108,10 @@ impl Fault {
                     "nobody listens on this socket any more: start {engine}, or remove {}",
                     escaped(&path.to_string_lossy())
                 )),
+                io::ErrorKind::NotFound => {
+                    let variable = if engine == Engine::Podman { "CONTAINER_HOST" } else { "DOCKER_HOST" };
+                    Some(format!("{variable} names it: start {engine}, or correct the variable"))
+                }
                 _ => None,
             },
             Fault::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

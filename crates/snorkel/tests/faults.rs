@@ -195,6 +195,19 @@ fn a_dead_socket_is_a_warning_that_says_so() {
 }
 
 #[test]
+fn a_socket_that_the_environment_names_and_that_is_not_there_is_told_of() {
+    for (variable, engine) in [("DOCKER_HOST", "docker"), ("CONTAINER_HOST", "podman")] {
+        let with = |words: &[&str]| -> Ran {
+            snorkel(words).env(variable, "unix:///nonexistent/engine.sock").output().unwrap().into()
+        };
+        let ran = with(&["ls", "--engine", engine]);
+        assert!(ran.stderr.contains("/nonexistent/engine.sock") && ran.stderr.contains(variable), "{ran:?}");
+        let ran = with(&["exec", &format!("{engine}:web"), "--", "true"]);
+        assert!(ran.status == 125 && ran.stderr.contains("could not be asked"), "{ran:?}");
+    }
+}
+
+#[test]
 fn names_with_shell_syntax_and_control_characters_stay_names() {
     let process = Bystander::new();
     let pid = process.0.id();
