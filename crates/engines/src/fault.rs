@@ -173,6 +173,29 @@ impl std::fmt::Display for Warning {
     }
 }
 
+/// The warnings as lines: what the kernel refused for want of rights is one line for all engines, the rest a line each.
+pub fn lines(warnings: &[Warning]) -> Vec<String> {
+    let (denied, others): (Vec<&Warning>, Vec<&Warning>) =
+        warnings.iter().partition(|warning| warning.denied);
+    let mut lines: Vec<String> = others.iter().map(ToString::to_string).collect();
+    if let [only] = denied[..] {
+        lines.push(only.to_string());
+    } else if !denied.is_empty() {
+        let mut places: Vec<String> = Vec::new();
+        for warning in denied {
+            let place = match &warning.socket {
+                Some(socket) => format!("{} ({})", warning.engine, escaped(&socket.to_string_lossy())),
+                None => warning.engine.to_string(),
+            };
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        lines.push(format!("for want of rights not all was asked of {} (run as root)", places.join(", ")));
+    }
+    lines
+}
+
 /// One line that a terminal can be given: control characters escaped, and no longer than a few lines of it.
 pub(crate) fn escaped(text: &str) -> String {
     const LONGEST: usize = 300;

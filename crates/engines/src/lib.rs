@@ -40,7 +40,7 @@ pub mod fuzz;
 pub use answers::{Answer, LabelFilter, Query, list, lookup, lookup_meanwhile, recheck};
 pub use endpoints::{Endpoint, Endpoints, LxcPlaces, NspawnPlaces};
 pub use engine::{Container, Engine, Pod, Protocol, PublishedPort, State, UnknownEngine};
-pub use fault::{Fault, Result, Warning};
+pub use fault::{Fault, Result, Warning, lines};
 pub use naming::{Called, called};
 pub use select::{SelectError, select};
 pub use spec::{Kind, SpecError, TargetSpec};

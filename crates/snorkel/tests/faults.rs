@@ -303,6 +303,23 @@ fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
     let ran = as_nobody(&dir, &["ls", "--wide"]);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(ran.stderr.contains("CAP_SYS_PTRACE"), "{ran:?}");
+    // However many sockets one may not open, that is one line.
+    for words in [&["ls"][..], &["which", "lo"], &["exec", "no-such", "--", "true"]] {
+        let sockets: Vec<_> = ["docker", "podman", "containerd"].map(|name| dir.path().join(name)).into();
+        let closed: Vec<_> = sockets.iter().map(|path| UnixListener::bind(path).unwrap()).collect();
+        for path in &sockets {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let of = |path: &PathBuf| format!("unix://{}", path.display());
+        let mut command = nobody(&dir, words);
+        command.env("DOCKER_HOST", of(&sockets[0])).env("CONTAINER_HOST", of(&sockets[1]));
+        let ran: Ran = command.output().unwrap().into();
+        let of_sockets = ran.stderr.lines().filter(|line| line.contains("want of rights")).count();
+        assert_eq!(of_sockets, 1, "{words:?}: {ran:?}");
+        assert!(!ran.stderr.contains("cannot connect"), "{words:?}: {ran:?}");
+        drop(closed);
+        sockets.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
     let ran = as_nobody(&dir, &["which", "lo"]);
     assert!(ran.stdout.contains("the host itself"), "{ran:?}");
     let ran = as_nobody(&dir, &["lab", "up", "of-nobody"]);

@@ -61,7 +61,7 @@ impl Surveyor {
         });
         let mut places = Places::default();
         let mut snapshot = Snapshot { schema: SCHEMA, host: host_name(), ..Snapshot::default() };
-        answer.warnings.iter().for_each(|warning| snapshot.warn(warning));
+        snapshot.warnings.extend(snorkel_engines::lines(&answer.warnings));
         if inhabited.denied > 0 && !caps::has(caps::number::SYS_PTRACE) {
             snapshot.warnings.push(format!(
                 "{} processes of other users were not looked at, so network namespaces may be missing: that needs \
@@ -91,6 +91,7 @@ impl Surveyor {
     /// Makes a target of each container and opens its namespace.
     fn place_containers(&self, answer: Answer, places: &mut Places, snapshot: &mut Snapshot) {
         let processes = self.prove(&answer.containers);
+        let mut denied = Vec::new();
         for (container, process) in answer.containers.into_iter().zip(processes) {
             let name = container.qualified();
             let opened = match (process, &container.netns_path) {
@@ -108,6 +109,10 @@ impl Surveyor {
                     Some(places.add(netns, container.pid, path))
                 }
                 Ok(None) => None,
+                Err(Error::Netns(e)) if e.is_permission() => {
+                    denied.push((name.clone(), chain(&e)));
+                    None
+                }
                 Err(e) => {
                     snapshot.warnings.push(format!("{name}: {}", chain(&e)));
                     None
@@ -121,6 +126,14 @@ impl Surveyor {
                 netns,
                 container,
             });
+        }
+        match &denied[..] {
+            [] => {}
+            [(name, why)] => snapshot.warnings.push(format!("{name}: {why}")),
+            [(name, why), ..] => snapshot.warnings.push(format!(
+                "the networks of {} targets may not be looked at, of {name} for one: {why} (run it with sudo)",
+                denied.len()
+            )),
         }
     }
 

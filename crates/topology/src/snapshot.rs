@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use snorkel_engines::{Container, Warning};
+use snorkel_engines::Container;
 use snorkel_netns::{NetnsId, Pid};
 use snorkel_rtnl::{IfIndex, Mac};
 
@@ -223,11 +223,6 @@ impl Snapshot {
         self.targets.retain(wanted);
         let meant: HashSet<NetnsId> = self.targets.iter().filter_map(|target| target.netns).collect();
         self.namespaces.retain(|namespace| meant.contains(&namespace.id));
-    }
-
-    /// Adds a warning of an engine as a line.
-    pub fn warn(&mut self, warning: &Warning) {
-        self.warnings.push(warning.to_string());
     }
 }
 

@@ -53,5 +53,5 @@ pub(crate) fn warn_snapshot(snapshot: &Snapshot) {
 
 /// The warnings of a look-up.
 pub(crate) fn warn_engines(warnings: &[Warning]) {
-    warn_all(&warnings.iter().map(ToString::to_string).collect::<Vec<_>>());
+    warn_all(&snorkel_engines::lines(warnings));
 }
