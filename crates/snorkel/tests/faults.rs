@@ -208,6 +208,34 @@ fn a_socket_that_the_environment_names_and_that_is_not_there_is_told_of() {
 }
 
 #[test]
+fn each_by_label_is_no_success_where_an_engine_did_not_tell_what_it_has() {
+    // Whatever else this machine runs has no such label.
+    let process = Bystander::new();
+    let pid = process.0.id();
+    let docker = Fake::new(move |path| {
+        let state = format!(r#""State":{{"Status":"running","Running":true,"Pid":{pid}}}"#);
+        Some(if path.contains("/containers/json") {
+            let list = format!(
+                r#"[{{"Id":"{ID}","Names":["/web"],"State":"running","Status":"Up","Labels":{{"left-out":"1"}}}}]"#
+            );
+            http("200 OK", &list)
+        } else {
+            let config = r#""Config":{"Labels":{"left-out":"1"}},"HostConfig":{}"#;
+            http("200 OK", &format!(r#"{{"Id":"{ID}","Name":"/web",{state},{config}}}"#))
+        })
+    });
+    for (podman, status) in [("unix:///nonexistent/podman.sock", 1), ("", 0)] {
+        let ran: Ran = snorkel(["exec", "--each", "-l", "left-out=1", "--", "echo", "entered"])
+            .env("DOCKER_HOST", docker.host())
+            .env("CONTAINER_HOST", podman)
+            .output()
+            .unwrap()
+            .into();
+        assert_eq!((ran.status, ran.stdout.as_str()), (status, "docker:web | entered\n"), "{ran:?}");
+    }
+}
+
+#[test]
 fn names_with_shell_syntax_and_control_characters_stay_names() {
     let process = Bystander::new();
     let pid = process.0.id();

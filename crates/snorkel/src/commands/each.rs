@@ -74,10 +74,10 @@ impl Waiting {
     }
 }
 
-/// Runs the command in each target; the worst status is the whole's.
+/// Runs the command in each target; the worst status is the whole's, and at least 1 if targets may have been left out.
 pub(crate) fn run(globals: &Globals, specs: Vec<TargetSpec>, wishes: Wishes, options: Options) -> Outcome {
     let query = globals.query(&[]);
-    let targets = targets(globals, &specs, &options.label)?;
+    let (targets, all_told) = targets(globals, &specs, &options.label)?;
     let name = |target: &Waiting| printable(&target.container().qualified()).into_owned();
     let width = targets.iter().map(|target| name(target).chars().count()).max().unwrap_or(0);
     let mut held = ENDING.to_vec();
@@ -85,7 +85,8 @@ pub(crate) fn run(globals: &Globals, specs: Vec<TargetSpec>, wishes: Wishes, opt
     held.extend([libc::SIGUSR1, libc::SIGUSR2]);
     let signals = Signals::hold(&held)?;
     let mut crowd = Crowd { signals, running: Vec::new(), json: options.json, ended_by: None };
-    let mut worst = 0;
+    // Where an engine did not tell all that it has, targets may have been left out.
+    let mut worst = if all_told { 0 } else { 1 };
     let mut targets = targets.into_iter();
     loop {
         while crowd.running.len() < AT_ONCE && crowd.ended_by.is_none() {
@@ -129,8 +130,13 @@ fn side_by_side<'a, A: Sync, B: Send>(all: &'a [A], ask: impl Fn(&'a A) -> B + S
     })
 }
 
-/// Those named, then those with the labels, each once.
-fn targets(globals: &Globals, specs: &[TargetSpec], label: &[LabelFilter]) -> Result<Vec<Waiting>, Failure> {
+/// Those named, then those with the labels, each once; and whether every engine that may be asked told all that it has.
+fn targets(
+    globals: &Globals,
+    specs: &[TargetSpec],
+    label: &[LabelFilter],
+) -> Result<(Vec<Waiting>, bool), Failure> {
+    let mut all_told = true;
     let mut targets = Vec::new();
     let mut warnings: Vec<String> = Vec::new();
     for some in specs.chunks(AT_ONCE) {
@@ -144,7 +150,9 @@ fn targets(globals: &Globals, specs: &[TargetSpec], label: &[LabelFilter]) -> Re
         let mut query = globals.query(&[]);
         query.labels = label.to_vec();
         let answer = snorkel_engines::list(&query);
-        warnings.extend(answer.warnings.iter().map(ToString::to_string));
+        warnings.extend(snorkel_engines::lines(&answer.warnings));
+        // What is others' to ask is not missed.
+        all_told = !answer.warnings.iter().any(|warning| warning.unfinished && !warning.denied);
         let running = answer.containers.into_iter().filter(|container| container.pid.is_some());
         targets.extend(running.map(|container| Waiting::Listed(Box::new(container))));
     }
@@ -158,7 +166,7 @@ fn targets(globals: &Globals, specs: &[TargetSpec], label: &[LabelFilter]) -> Re
             Failure::new("no running target has that label").hint("snorkel ls --json shows the labels")
         );
     }
-    Ok(targets)
+    Ok((targets, all_told))
 }
 
 /// Which of a command's two outputs.
