@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -137,6 +138,16 @@ impl Process {
         let read = Netns::open(&self.path("ns/net"));
         self.check_alive()?;
         read
+    }
+
+    /// Whether it and this process share their namespace of this kind (a file of `/proc/PID/ns`). Where that may not be
+    /// seen they are taken for two.
+    pub fn shares(&self, kind: &str) -> Result<bool> {
+        let place = |path: PathBuf| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+        let theirs = place(self.path("ns").join(kind));
+        self.check_alive()?;
+        Ok(theirs
+            .is_ok_and(|theirs| place(format!("/proc/self/ns/{kind}").into()).is_ok_and(|own| own == theirs)))
     }
 
     /// Its root directory, opened for look-ups only.

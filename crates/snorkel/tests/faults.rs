@@ -358,6 +358,53 @@ fn without_root_one_line_says_what_is_missing_and_the_rest_still_works() {
     assert_eq!(as_nobody(&dir, &["--version"]).status, 0);
 }
 
+/// A process of nobody's in a user and a network namespace of its own, and in the host's others.
+fn in_namespaces_of_nobody() -> Bystander {
+    let mut child = Command::new("unshare")
+        .args(["-Urn", "sh", "-c", "echo ready; exec sleep 1000"])
+        .uid(65534)
+        .gid(65534)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n", "a user may make user namespaces");
+    Bystander(child)
+}
+
+#[test]
+fn without_root_what_one_has_made_oneself_is_entered_as_far_as_it_is_apart() {
+    let own = in_namespaces_of_nobody();
+    let dir = tempfile::tempdir().unwrap();
+    let netns = std::fs::read_link(format!("/proc/{}/ns/net", own.0.id())).unwrap();
+    let ran =
+        as_nobody(&dir, &["exec", &format!("pid:{}", own.0.id()), "--", "readlink", "/proc/self/ns/net"]);
+    assert_eq!((ran.status, ran.stdout), (0, format!("{}\n", netns.display())), "{}", ran.stderr);
+}
+
+#[test]
+fn root_without_the_right_to_join_is_told_which_right_it_is() {
+    // Without it as well: else it may not even be looked at.
+    let bounded = |command: &mut Command| {
+        // SAFETY: one system call between fork and exec; CAP_SYS_ADMIN is 21 (linux/capability.h).
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_CAPBSET_DROP, 21, 0, 0, 0);
+                Ok(())
+            });
+        }
+    };
+    let mut sleep = Command::new("sleep");
+    bounded(sleep.arg("1000"));
+    let process = Bystander(sleep.spawn().unwrap());
+    let mut command = snorkel(["exec", &format!("pid:{}", process.0.id()), "--", "true"]);
+    bounded(&mut command);
+    let ran: Ran = command.output().unwrap().into();
+    assert_eq!(ran.status, 125, "{ran:?}");
+    assert!(ran.stderr.contains("CAP_SYS_ADMIN") && !ran.stderr.contains("Invalid argument"), "{ran:?}");
+}
+
 #[test]
 fn doctor_tells_a_socket_that_one_may_not_open_from_an_engine_that_is_gone() {
     let docker = Fake::new(|_| None);

@@ -133,7 +133,7 @@ fn kinds(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Kind>, Failure> {
     let mut kinds = wishes.kinds.clone();
-    if matches!(located.place, Place::Netns(..)) {
+    let Place::Process(process) = &located.place else {
         if wishes.kinds_chosen && kinds != [Kind::Net] {
             return Err(Failure::new(format!(
                 "{name} is a network namespace without a process: there is only its net namespace to join"
@@ -141,7 +141,7 @@ fn kinds(
             .hint("--ns net"));
         }
         return Ok(vec![Kind::Net]);
-    }
+    };
     if kinds.contains(&Kind::Pid) {
         warnings.push(format!(
             "--ns pid: processes of {name} can reach the host's files through /proc/PID/root of this command, if they \
@@ -150,6 +150,22 @@ fn kinds(
     }
     if needs_user_namespace(&kinds) {
         kinds.push(Kind::User);
+        // To join one's own user namespace is always refused, and whoever gets rights by a user namespace has none over
+        // what that does not own (setns(2)).
+        let mut own = Vec::new();
+        for kind in &kinds {
+            if process.shares(kind.word())? {
+                own.push(*kind);
+            }
+        }
+        if own.contains(&Kind::User) && !caps::has(caps::number::SYS_ADMIN) {
+            return Err(Failure::new(format!(
+                "{name} lives in this process's own user namespace: joining its network takes CAP_SYS_ADMIN there, \
+                 which this process lacks"
+            ))
+            .hint("run it with sudo; where that is root already, with --cap-add SYS_ADMIN or the like"));
+        }
+        kinds.retain(|kind| !own.contains(kind));
     }
     kinds.sort_unstable();
     kinds.dedup();
