@@ -261,6 +261,24 @@ fn a_closed_pipe_is_a_quiet_end() {
 }
 
 #[test]
+fn a_watch_of_what_is_there_and_what_is_not_shows_the_one_and_tells_of_the_other() {
+    let lab = lab(LabSpec::default());
+    let web = target(&lab, "web");
+    let mut child = snorkel(["ls", "--watch", &web, "no-such"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let block: Vec<String> = shown.by_ref().take_while(|line| !line.is_empty()).collect();
+    assert!(block.iter().any(|line| line.contains("eth0")), "{block:?}");
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("no target 'no-such'")), "it is told of what is not there");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_watch_ends_with_its_reader_though_nothing_changes() {
     let mut child =
         snorkel(["ls", "--watch", "--json", "--engine", "lab"]).stdout(Stdio::piped()).spawn().unwrap();

@@ -1,5 +1,6 @@
 //! `snorkel ls`: who is there, and where each is plugged in.
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -59,21 +60,25 @@ impl Ls {
         query.labels = self.label.clone();
         let mut surveyor = Surveyor::new(Survey { query: query.clone(), ..Survey::default() });
         if self.watch {
+            let told = RefCell::new(Vec::new());
             return crate::commands::watch::run(&query, surveyor, |snapshot, terminal| {
-                self.watched(snapshot, globals, terminal)
+                self.watched(snapshot, globals, terminal, &mut told.borrow_mut())
             });
         }
         let mut snapshot = surveyor.take()?;
         // First: what is not found may be what could not be asked for.
         warn_snapshot(&snapshot);
-        self.narrow(&mut snapshot)?;
+        if let Some(missing) = self.narrow(&mut snapshot).into_iter().next() {
+            return Err(missing.into());
+        }
         warn_all(&unread(&snapshot));
         print(&self.render(&snapshot, globals)?)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Only what was asked for: these targets, or what runs.
-    fn narrow(&self, snapshot: &mut Snapshot) -> Result<(), Failure> {
+    /// Only what was asked for: these targets, or what runs; and why some of the targets are not there.
+    fn narrow(&self, snapshot: &mut Snapshot) -> Vec<SelectError> {
+        let mut missing = Vec::new();
         if !self.targets.is_empty() {
             let containers: Vec<_> = snapshot.targets.iter().map(|target| target.container.clone()).collect();
             let mut wanted: Vec<Container> = Vec::new();
@@ -84,14 +89,14 @@ impl Ls {
                     Err(SelectError::Stopped { qualified, .. }) => {
                         wanted.extend(containers.iter().filter(|c| c.qualified() == qualified).cloned());
                     }
-                    Err(other) => return Err(other.into()),
+                    Err(other) => missing.push(other),
                 }
             }
             snapshot.narrow(|target| wanted.contains(&target.container));
         } else if !self.engine.is_empty() || !self.label.is_empty() {
             snapshot.narrow(|target| self.all || is_running(target));
         }
-        Ok(())
+        missing
     }
 
     fn render(&self, snapshot: &Snapshot, globals: &Globals) -> Result<String, Failure> {
@@ -106,19 +111,29 @@ impl Ls {
         Ok(listing(snapshot, shape, globals.style()))
     }
 
-    /// One look of the watch: on a terminal the screen is drawn anew, in a pipe a JSON line or a block follows.
-    fn watched(&self, mut snapshot: Snapshot, globals: &Globals, terminal: bool) -> Result<String, Failure> {
-        // A target that was asked for and is gone for the moment is an empty table, not the end of the watch.
-        if self.narrow(&mut snapshot).is_err() {
-            snapshot.targets.clear();
+    /// One look of the watch: on a terminal the screen is drawn anew, in a pipe a JSON line or a block follows, and what
+    /// there is to warn of goes to stderr, each time it was not so before (`told`).
+    fn watched(
+        &self,
+        mut snapshot: Snapshot,
+        globals: &Globals,
+        terminal: bool,
+        told: &mut Vec<String>,
+    ) -> Result<String, Failure> {
+        // A target that was asked for and is gone for the moment is missing in the table, not the end of the watch.
+        let missing = self.narrow(&mut snapshot);
+        snapshot.warnings.extend(missing.iter().map(ToString::to_string));
+        let warnings = [snapshot.warnings.clone(), unread(&snapshot)].concat();
+        if self.json || !terminal {
+            warn_all(warnings.iter().filter(|warning| !told.contains(warning)));
+            told.clone_from(&warnings);
         }
         if self.json {
             return Ok(format!("{}\n", serde_json::to_string(&snapshot)?));
         }
-        snapshot.warnings.extend(unread(&snapshot));
         let table = self.render(&snapshot, globals)?;
         let warnings: String =
-            snapshot.warnings.iter().map(|line| format!("warning: {}\n", printable(line))).collect();
+            warnings.iter().map(|line| format!("warning: {}\n", printable(line))).collect();
         Ok(match Size::of_stdout().filter(|_| terminal) {
             Some(size) => picture(&format!("{table}{warnings}"), size),
             None => format!("{table}\n"),
