@@ -5,10 +5,10 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus, Stdio};
 
-use common::{lab, snorkel, target, wait_until, with_variable};
+use common::{end_of, lab, snorkel, target, wait_until, with_variable};
 use snorkel_lab::{Kind, LabSpec, NodeSpec, Scoped};
 
 /// A run of snorkel whose processes can be told from all others.
@@ -112,6 +112,33 @@ fn each_takes_its_commands_with_it() {
             let run = Run::new("each", 2, &words);
             assert_eq!(run.end_by(signal).signal(), Some(signal), "{user}");
         }
+    }
+}
+
+#[test]
+fn a_parent_that_ignores_the_end_of_its_children_hands_that_on_and_the_status_is_told() {
+    let (_lab, one, _) = two();
+    let ran = |how: &[&str], command: &[&str]| {
+        let mut run = snorkel(["exec"].iter().chain(how).chain(&[one.as_str(), "--"]).chain(command));
+        // SAFETY: one system call between fork and exec.
+        unsafe {
+            run.pre_exec(|| {
+                libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+                Ok(())
+            });
+        }
+        let mut child = run.stdout(Stdio::piped()).spawn().unwrap();
+        let status = end_of(&mut child).unwrap_or_else(|| panic!("{how:?}: it waits for ever"));
+        let mut out = String::new();
+        std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
+        (status.code(), out)
+    };
+    for how in [&["--ns", "net,pid"][..], &["--each"]] {
+        assert_eq!(ran(how, &["sh", "-c", "exit 3"]).0, Some(3), "{how:?}");
+        let (status, mask) = ran(how, &["grep", "SigIgn", "/proc/self/status"]);
+        let mask = u64::from_str_radix(mask.trim_end().rsplit('\t').next().unwrap(), 16).unwrap();
+        // Bit 17 of the mask, from 1 (proc_pid_status(5)).
+        assert_eq!((status, mask >> (libc::SIGCHLD - 1) & 1), (Some(0), 1), "{how:?}");
     }
 }
 

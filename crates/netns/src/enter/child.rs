@@ -80,8 +80,8 @@ fn wait_for(child: i32, signals: &Signals) -> ! {
         // SAFETY: waits for our own child and writes one int.
         let waited = unsafe { libc::waitpid(child, &raw mut status, flags) };
         if waited < 0 && io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-            // Somebody ignores SIGCHLD: then the child is not there to be asked.
-            std::process::exit(0)
+            // Without its status nothing good can be said of it.
+            std::process::exit(i32::from(NO_STATUS))
         }
         if waited <= 0 {
             continue;

@@ -32,15 +32,22 @@ pub struct Signal {
     pub by_kernel: bool,
 }
 
-/// Signals that are held back until they are taken. Those that were ignored stay ignored.
+/// Signals that are held back until they are taken. Those that were ignored stay ignored; only SIGCHLD does not, since
+/// children of a process that ignores it end without a status to be asked for (waitpid(2), "NOTES").
 pub struct Signals {
     fd: OwnedFd,
     before: libc::sigset_t,
+    ignored_children: bool,
 }
 
 impl Signals {
     /// Holds these signals back in the calling thread; the process must have no other that could get them.
     pub fn hold(numbers: &[i32]) -> Result<Signals> {
+        let ignored_children = is_ignored(libc::SIGCHLD);
+        if ignored_children {
+            // SAFETY: takes numbers only; SIG_DFL runs no code.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        }
         // SAFETY: the sets are initialised by sigemptyset before they are read, and all pointers are to live locals.
         let (fd, before) = unsafe {
             let (mut set, mut before): (libc::sigset_t, libc::sigset_t) = (zeroed(), zeroed());
@@ -59,7 +66,7 @@ impl Signals {
             return Err(Error::os("hold signals back", io::Error::last_os_error()));
         }
         // SAFETY: signalfd has just given this descriptor, and nobody else has it.
-        Ok(Signals { fd: unsafe { OwnedFd::from_raw_fd(fd) }, before })
+        Ok(Signals { fd: unsafe { OwnedFd::from_raw_fd(fd) }, before, ignored_children })
     }
 
     /// Waits for the next one.
@@ -83,6 +90,10 @@ impl Signals {
 
     /// Lets the calling thread have its signals as before: for a child that becomes a command.
     pub(super) fn release(&self) {
+        if self.ignored_children {
+            // SAFETY: takes numbers only; SIG_IGN runs no code.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        }
         // SAFETY: the set is the one that sigprocmask gave.
         unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
     }
