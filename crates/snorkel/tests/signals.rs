@@ -116,6 +116,16 @@ fn each_takes_its_commands_with_it() {
 }
 
 #[test]
+fn each_ends_what_its_commands_have_started_too() {
+    let (_lab, one, two) = two();
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT] {
+        let words = ["exec", "--each", &one, &two, "--", "sh", "-c", "echo ready; sleep 1000; echo over"];
+        let run = Run::new("group", 2, &words);
+        assert_eq!(run.end_by(signal).signal(), Some(signal));
+    }
+}
+
+#[test]
 fn a_parent_that_ignores_the_end_of_its_children_hands_that_on_and_the_status_is_told() {
     let (_lab, one, _) = two();
     let ran = |how: &[&str], command: &[&str]| {

@@ -114,8 +114,14 @@ pub struct Spawned {
     pub stderr: OwnedFd,
 }
 
-/// Forks a child that does `work` and ends with the status that this gives; it may become a command on the way, for
-/// which it is given its tie. The child gets its signals as they were before `signals` held them back.
+/// Makes a process group of the calling process and what it starts: they can be ended together (setpgid(2)).
+fn lead_a_group() {
+    // SAFETY: takes numbers only.
+    unsafe { libc::setpgid(0, 0) };
+}
+
+/// Forks a child, the leader of a process group of its own, that does `work` and ends with the status that this gives; it
+/// may become a command on the way, for which it is given its tie. The child gets its signals as they were before `signals` held them back.
 ///
 /// The calling process must have no other threads: the child goes on as the program.
 pub fn spawn(signals: &Signals, work: impl FnOnce(Tie) -> u8) -> Result<Spawned> {
@@ -136,6 +142,7 @@ pub fn spawn(signals: &Signals, work: impl FnOnce(Tie) -> u8) -> Result<Spawned>
         -1 => Err(Error::os("start a child", io::Error::last_os_error())),
         0 => {
             tie.fasten();
+            lead_a_group();
             signals.release();
             let taken = rustix::stdio::dup2_stdin(&null)
                 .and_then(|()| rustix::stdio::dup2_stdout(&out))
@@ -159,6 +166,15 @@ pub fn spawn(signals: &Signals, work: impl FnOnce(Tie) -> u8) -> Result<Spawned>
 const NO_STATUS: u8 = 125;
 
 impl Spawned {
+    /// Sends a signal to it and to what it has started, as a terminal does. Not to be called once it was waited for.
+    pub fn signal_group(&self, number: i32) {
+        // SAFETY: the number is our child's, which was not reaped, and so the group's that it leads.
+        if unsafe { libc::kill(-self.pid.as_raw_nonzero().get(), number) } != 0 {
+            // It leads none yet.
+            self.signal(number);
+        }
+    }
+
     /// Sends it a signal; one that has ended does not mind.
     pub fn signal(&self, number: i32) {
         // SAFETY: pidfd_send_signal with a null siginfo reads no memory; the descriptor is open.

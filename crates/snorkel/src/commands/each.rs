@@ -219,7 +219,7 @@ impl Drop for Crowd {
     /// Where it cannot go on, nobody goes on.
     fn drop(&mut self) {
         for running in self.running.iter().filter(|running| running.status.is_none()) {
-            running.child.signal(libc::SIGKILL);
+            running.child.signal_group(libc::SIGKILL);
             let _ = running.child.wait();
         }
     }
@@ -282,14 +282,19 @@ impl Crowd {
     /// Tells the commands what this process was told. Who is told to end a second time ends at once, and they with it.
     fn pass_on(&mut self) -> io::Result<()> {
         let signal = self.signals.take()?;
-        if ENDING.contains(&signal.number) && self.ended_by.replace(signal.number).is_some() {
+        let ends = ENDING.contains(&signal.number);
+        if ends && self.ended_by.replace(signal.number).is_some() {
+            self.tell(|child| child.signal_group(libc::SIGKILL));
             die_of(signal.number);
         }
-        // What the terminal sends, they have got themselves.
-        if !signal.by_kernel {
-            self.running.iter().for_each(|running| running.child.signal(signal.number));
-        }
+        // Also what the terminal sends: it goes to this process's group, and each of them leads one of its own.
+        self.tell(|child| if ends { child.signal_group(signal.number) } else { child.signal(signal.number) });
         Ok(())
+    }
+
+    fn tell(&self, what: impl Fn(&Spawned)) {
+        let going_on = self.running.iter().filter(|running| running.status.is_none());
+        going_on.for_each(|running| what(&running.child));
     }
 
     fn read(&mut self, who: usize, output: Output) -> io::Result<()> {
