@@ -32,6 +32,10 @@ fn every_json_says_its_schema() {
         labs["labs"].as_array().unwrap().iter().filter_map(|l| l["lab"].as_str()).collect();
     assert!(names.contains(&lab.name.as_str()), "{labs:#}");
     let lines = good(["exec", "--each", "--json", &web, &db, "--", "true"]);
+    let long = good(["exec", "--each", "--json", &web, "--", "head", "-c", "5000000", "/dev/zero"]);
+    let long: Value = serde_json::from_str(&long).unwrap();
+    assert_eq!((&long["truncated"], long["stdout"].as_str().unwrap().len()), (&true.into(), 4 << 20));
+    assert!(lines.lines().all(|line| line.contains("\"truncated\":false")), "{lines}");
     let schemas: Vec<Value> =
         lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["schema"].clone()).collect();
     assert_eq!(schemas, [1, 1]);

@@ -27,6 +27,8 @@ use crate::render::text::printable;
 const AT_ONCE: usize = 32;
 /// A line without an end is passed on in pieces of this size, so that memory stays bounded.
 const LONGEST_LINE: usize = 64 * 1024;
+/// With `--json` so many bytes of each output are kept until the command ends; what comes after them is left out.
+const KEPT: usize = 4 * 1024 * 1024;
 /// What ends `--each`: it is passed on to the commands.
 const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
@@ -48,6 +50,8 @@ struct Done<'a> {
     status: u8,
     stdout: String,
     stderr: String,
+    /// Whether an output was longer than what is kept of it.
+    truncated: bool,
 }
 
 /// A target whose turn is to come.
@@ -183,6 +187,7 @@ struct Text {
     /// How much has been read so far.
     read: usize,
     ended: bool,
+    truncated: bool,
 }
 
 /// A target whose command runs.
@@ -310,6 +315,8 @@ impl Crowd {
         text.read += got;
         text.bytes.extend_from_slice(&chunk[..got]);
         if self.json {
+            text.truncated |= text.bytes.len() > KEPT;
+            text.bytes.truncate(KEPT);
             return Ok(());
         }
         let whole = match text.bytes.iter().rposition(|b| *b == b'\n') {
@@ -346,8 +353,9 @@ impl Crowd {
             let text =
                 |output: Output| String::from_utf8_lossy(&done.texts[output as usize].bytes).into_owned();
             let (stdout, stderr) = (text(Output::Stdout), text(Output::Stderr));
-            let object =
-                Done { schema: snorkel_topology::SCHEMA, target: &done.name, status, stdout, stderr };
+            let truncated = done.texts.iter().any(|text| text.truncated);
+            let schema = snorkel_topology::SCHEMA;
+            let object = Done { schema, target: &done.name, status, stdout, stderr, truncated };
             let mut line = serde_json::to_vec(&object).map_err(io::Error::from)?;
             line.push(b'\n');
             self.write(Output::Stdout, &line)?;
