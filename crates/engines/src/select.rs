@@ -314,6 +314,11 @@ fn suggestions(spec: &TargetSpec, all: &[Container]) -> Vec<String> {
                 .iter()
                 .cloned()
                 .chain(pod)
+                .chain(
+                    c.scope
+                        .iter()
+                        .flat_map(|scope| c.names.iter().map(move |name| format!("{scope}/{name}"))),
+                )
                 .chain((!c.engine.has_ids()).then(|| c.id.clone()))
                 .map(|name| {
                     if name.eq_ignore_ascii_case(&typed) || name.eq_ignore_ascii_case(&spec.name) {

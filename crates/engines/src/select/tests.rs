@@ -106,6 +106,9 @@ fn a_near_miss_is_answered_with_a_suggestion() {
         "no target 'docker:Web'; did you mean docker:web?"
     );
     assert_eq!(named("zzz", &all).unwrap_err().to_string(), "no target 'zzz'");
+    let labs = [Container { scope: Some("rev2".into()), ..running(Engine::Lab, "web", "web") }];
+    let error = named("rev2/wbe", &labs).unwrap_err();
+    assert_eq!(error.to_string(), "no target 'rev2/wbe'; did you mean lab:rev2/web?");
 }
 
 #[test]

@@ -151,7 +151,13 @@ fn status_of(error: NetnsError, target: &str) -> Failure {
         NetnsError::Exec { .. } => NOT_EXECUTABLE,
         _ => FAILED,
     };
+    let is_option =
+        matches!(&error, NetnsError::Exec { command, .. } if command.as_bytes().starts_with(b"-"));
     let failure = Failure::from(error).code(code);
+    if is_option {
+        return failure
+            .hint(format!("options stand before the target: snorkel exec OPTIONS {target} -- COMMAND"));
+    }
     if code == NOT_FOUND {
         return failure.hint(format!("the command is looked for on the host, not in {target}"));
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
+use snorkel_netns::Error as NetnsError;
 
 use crate::cli::Cli;
 use crate::commands::print;
@@ -24,7 +25,8 @@ impl Man {
     /// Renders the pages.
     pub(crate) fn run(self) -> Outcome {
         match self.dir {
-            Some(dir) => clap_mangen::generate_to(Cli::command(), dir)?,
+            Some(dir) => clap_mangen::generate_to(Cli::command(), &dir)
+                .map_err(|e| NetnsError::os(format!("write manual pages into {}", dir.display()), e))?,
             None => {
                 let mut page = Vec::new();
                 clap_mangen::Man::new(Cli::command()).render(&mut page)?;

@@ -35,8 +35,8 @@ use crate::render::text::printable;
 /// Writes to stdout at once; a closed pipe comes back as an error that ends the program quietly.
 pub(crate) fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|e| std::io::Error::new(e.kind(), format!("cannot write to stdout: {e}")))
 }
 
 /// Says on stderr, a line each, what could not be read. With stderr gone there is nobody to tell.

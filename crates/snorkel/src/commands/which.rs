@@ -94,6 +94,11 @@ impl Which {
                 let failure = Failure::new(last.clone());
                 // Whose network a target's is needs no answer; what it is plugged into, `ls` tells.
                 let mut meant = self.things.iter().filter(|thing| is_target(&snapshot, thing));
+                let pids = self.things.iter().filter_map(|thing| thing.strip_prefix("pid:"));
+                let mut pids = pids.filter(|pid| pid.parse::<u32>().is_ok());
+                if let Some(pid) = pids.next() {
+                    return Err(failure.hint(format!("snorkel which {pid}")));
+                }
                 Err(match meant.next() {
                     Some(target) => failure.hint(format!("snorkel ls {target}, if the target was meant")),
                     None => failure,
