@@ -132,6 +132,8 @@ fn the_status_is_the_commands_own() {
     let ran = run(["exec", &client, "--", "no-such-command"]);
     assert_eq!(ran.status, 127);
     assert!(ran.stderr.starts_with("snorkel: cannot execute no-such-command"), "{ran:?}");
+    let ran = run(["exec", &client, "-u", "nobody", "id"]);
+    assert!(ran.status == 127 && ran.stderr.contains("options stand before the target"), "{ran:?}");
     assert_eq!(run(["exec", &client, "--", "/etc/passwd"]).status, 126);
     assert_eq!(run(["exec", &client, "--", "/etc"]).status, 126);
     assert_eq!(run(["exec", "lab:nobody/there", "--", "true"]).status, 125);

@@ -436,6 +436,8 @@ fn mistakes_on_the_command_line_are_answered_with_what_to_type() {
         (&["exec", "pid:x", "--", "true"], 125, "pid"),
         (&["lab", "down", "no-such-lab"], 1, "snorkel lab ls"),
         (&["completions", "tcsh"], 2, "bash"),
+        (&["man", "--dir", "/nonexistent"], 1, "cannot write manual pages into /nonexistent"),
+        (&["which", "pid:1"], 1, "snorkel which 1"),
     ] {
         let ran = run(words);
         assert_eq!(ran.status, status, "{words:?}: {ran:?}");
@@ -452,7 +454,7 @@ fn an_output_that_cannot_be_written_is_an_error_and_not_a_panic() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert!(said.contains("No space left") && !said.contains("panic"), "{said}");
+    assert!(said.contains("cannot write to stdout: No space left") && !said.contains("panic"), "{said}");
 }
 
 /// A process whose /etc is a FUSE file system that nobody serves; it ends when it is dropped.

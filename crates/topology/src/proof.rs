@@ -131,9 +131,10 @@ fn bearing(container: &Container, cgroup: &str, around: &str) -> Bearing {
     for path in cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
         match path.rsplit('/').find_map(|folder| Some((folder, generated_id(folder)?))) {
             // The monitor is not the container.
-            Some((folder, id)) if id == container.id && folder.contains("conmon-") => {}
-            Some((_, id)) if id == container.id => bearing = Bearing::Own,
-            Some((_, id)) if !around.contains(id) => return Bearing::Foreign,
+            Some((folder, id)) if id == container.id && !folder.contains("conmon-") => {
+                bearing = Bearing::Own;
+            }
+            Some((_, id)) if id != container.id && !around.contains(id) => return Bearing::Foreign,
             Some(_) => {}
             None if is_named(container, path) => bearing = Bearing::Own,
             None => {}
