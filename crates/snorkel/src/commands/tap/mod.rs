@@ -72,7 +72,7 @@ pub(crate) struct Tap {
     /// Ports of targets, of TCP if not of UDP: web:80, docker:web:443, dns:53/udp; with --to a target alone
     #[arg(required = true, value_name = "TARGET:PORT", add = complete::targets())]
     what: Vec<String>,
-    /// What the target opens to this peer instead: db:5432, 10.0.0.0/8, [fd00::1]:80, db.example:443; may be repeated
+    /// What the target opens to this peer instead: db:5432, 10.0.0.0/8, db.example:443; may be repeated
     #[arg(long, value_name = "PEER[:PORT]", add = complete::targets())]
     to: Vec<Peer>,
     /// Decode as this protocol: http, http2, grpc, dns, redis, postgres, mysql, tls, raw; without it by what is seen
