@@ -124,7 +124,8 @@ impl Tour {
 
     /// Off the network and back, then a slow one.
     fn faults(&self) -> Result<(), Failure> {
-        let ping = |count| ["exec", "lab:client", "--", "ping", "-q", "-c", count, "-W", "1", "198.19.0.2"];
+        // Who asked for an address in vain asks again a second later (arp(7)): the first answer may take so long.
+        let ping = |count| ["exec", "lab:client", "--", "ping", "-q", "-c", count, "-W", "3", "198.19.0.2"];
         self.say("Its cable pulled out, from outside, and put back:")?;
         self.step(&["cut", "lab:client", "--detach"])?;
         self.fails(&ping("1"))?;

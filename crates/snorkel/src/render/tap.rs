@@ -158,7 +158,7 @@ impl Lines {
 }
 
 /// Whether it is told without `-v`, for the whole of what was asked and answered.
-fn is_answer(said: &Said) -> bool {
+pub(crate) fn is_answer(said: &Said) -> bool {
     said.protocol == Protocol::Dns && said.kind == Kind::Response
 }
 

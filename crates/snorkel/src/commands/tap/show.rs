@@ -10,7 +10,7 @@ use snorkel_tap::relay::Report;
 use super::objects;
 use crate::commands::{print, warn_all};
 use crate::failure::Failure;
-use crate::render::tap::{Lines, account};
+use crate::render::tap::{Lines, account, is_answer};
 use crate::render::text::printable;
 
 /// Names of addresses, as each tapped network sees them.
@@ -67,6 +67,7 @@ impl Shows {
     pub(super) fn wants(self, word: &Word) -> bool {
         match word {
             Word::Event(Event { what: What::Ended(_), .. }) => self.ends,
+            Word::Event(Event { what: What::Said(said), .. }) => self.all || (self.ends && is_answer(said)),
             Word::Event(_) => self.all,
             Word::Note(_) | Word::Warning(_) => true,
         }
