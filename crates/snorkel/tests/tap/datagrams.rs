@@ -217,9 +217,10 @@ fn more_flows_than_there_is_room_for_end_old_ones_and_this_is_said() {
     let lab = pair();
     let server = serve(socket(&lab, "server", "0.0.0.0:7000"));
     let mut tap = Tap::start_limited(96, &[&format!("{}:7000/udp", target(&lab, "server"))]);
-    for _ in 0..200 {
-        let client = client(&lab, "client", SERVER);
-        assert_eq!(ask(&client, b"?"), client.local_addr().unwrap().to_string());
+    // They stay open, so that no two have the same port.
+    let clients: Vec<_> = (0..200).map(|_| client(&lab, "client", SERVER)).collect();
+    for client in &clients {
+        assert_eq!(ask(client, b"?"), client.local_addr().unwrap().to_string());
     }
     tap.wait(1, "no room for more");
     let ran = tap.stop();
