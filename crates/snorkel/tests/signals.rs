@@ -21,7 +21,16 @@ impl Run {
     /// Starts it, and waits for so many lines of its output.
     fn new(name: &str, lines: usize, words: &[&str]) -> Run {
         let mark = format!("MARK={name}-{}", std::process::id());
-        let mut child = snorkel(words).env("MARK", &mark[5..]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = snorkel(words);
+        // SAFETY: one system call between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                // Whoever runs the tests may ignore it (nohup(1)), which is handed on.
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                Ok(())
+            });
+        }
+        let mut child = command.env("MARK", &mark[5..]).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.as_mut().unwrap());
         for _ in 0..lines {
             let mut line = String::new();
