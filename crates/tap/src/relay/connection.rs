@@ -38,11 +38,13 @@ pub(crate) struct Socket {
     pub(crate) fd: OwnedFd,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// Its end, or an error, has been announced: to be read even if nothing more is.
+    pub(crate) ending: bool,
 }
 
 impl Socket {
     pub(crate) fn new(fd: OwnedFd) -> Socket {
-        Socket { fd, readable: false, writable: false }
+        Socket { fd, readable: false, writable: false, ending: false }
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Half {
     urgent: Option<u8>,
     /// The place where it stood has not been read over yet.
     marked: bool,
+    /// The last read into memory took all that there was.
+    emptied: bool,
 }
 
 /// What a step did.
@@ -91,6 +93,7 @@ impl Half {
             in_chunks: 0,
             urgent: None,
             marked: false,
+            emptied: false,
         }
     }
 
@@ -132,6 +135,7 @@ impl Half {
             }
             Ok((_, read)) => {
                 self.marked = self.urgent.is_some();
+                self.emptied = read < into.len() && !self.marked;
                 Ok((Step::Moved, read.min(into.len())))
             }
             Err(Errno::AGAIN) => Ok((Step::Empty, 0)),
@@ -236,6 +240,12 @@ impl Half {
             self.urgent = Some(byte);
             self.marked = true;
         }
+    }
+
+    /// Whether nothing more is to be read before the kernel tells of it (epoll(7)). A read that tries nevertheless would
+    /// go over an urgent byte that has come meanwhile, and lose it.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.emptied
     }
 
     /// Whether the stream has a place that only recv(2) comes past: where the urgent byte stood.

@@ -31,7 +31,8 @@ impl<G: Gate> Relay<G> {
         {
             return self.fail(key, side, error);
         }
-        socket.readable |= flags.intersects(On::IN | On::RDHUP | On::HUP | On::ERR);
+        socket.ending |= flags.intersects(On::RDHUP | On::HUP | On::ERR);
+        socket.readable |= socket.ending || flags.contains(On::IN);
         socket.writable |= flags.intersects(On::OUT | On::HUP | On::ERR);
         if flags.contains(On::PRI) {
             connection.halves[side.speaks().index()].take_urgent(connection.sockets[side.index()].fd.as_fd());
@@ -132,7 +133,14 @@ impl<G: Gate> Relay<G> {
                 return Ok(false);
             }
             let step = if self.looks || half.is_marked() {
-                self.copy(key, direction).map_err(of)?
+                let step = self.copy(key, direction).map_err(of)?;
+                if let Some(connection) = self.connections.get(key)
+                    && connection.halves[direction.index()].is_emptied()
+                {
+                    let source = &mut connection.sockets[source.index()];
+                    source.readable = source.ending;
+                }
+                step
             } else {
                 match half.fill(from.fd.as_fd(), &mut self.pipes) {
                     // Without a pipe bytes can still be copied.
