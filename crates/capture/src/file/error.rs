@@ -142,3 +142,13 @@ pub enum WriteError {
         known: usize,
     },
 }
+
+impl WriteError {
+    /// How many packets had been accepted, but are not in the file.
+    pub fn lost(&self) -> u64 {
+        match self {
+            WriteError::Full { lost, .. } | WriteError::Write { lost, .. } => lost.total(),
+            _ => 0,
+        }
+    }
+}

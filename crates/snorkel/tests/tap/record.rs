@@ -259,7 +259,7 @@ fn a_full_disk_ends_the_recording_and_no_connection() {
     };
     send(&mut led);
     let told = tap.wait(1, "no room is left for");
-    assert!(told.contains("web.pcapng"), "{told}");
+    assert!(told.contains("web.pcapng") && told.contains("could not be written"), "{told}");
     assert!(told.contains("the connections go on"), "{told}");
     // The very connection, and a new one.
     inside(&lab, "client", &["curl", "-sf4", "http://web/after"]);

@@ -17,7 +17,7 @@ use snorkel_bpf::tap::{Steering, Transport};
 use snorkel_netns::Netns;
 
 use super::claim::claim;
-use super::inbound::{Door, LOOK, Notes};
+use super::inbound::{Door, LOOK, Notes, name_clients};
 use super::listening::Listening;
 use super::sources::Sources;
 use crate::datagram::socket::{Sender, receiver};
@@ -62,12 +62,7 @@ impl Datagrams {
         }
         let mut listening = Listening::default();
         listening.refresh(doors, &mut steering)?;
-        let anonymous = match cgroup.map(|cgroup| steering.name_clients(Transport::Udp, cgroup)) {
-            Some(Ok(())) if cookie != 0 => None,
-            Some(Ok(())) => Some("the kernel has no cookies of network namespaces (before 5.14)".to_owned()),
-            Some(Err(error)) => Some(snorkel_netns::chain(&error)),
-            None => Some("no unified cgroup hierarchy is mounted".to_owned()),
-        };
+        let anonymous = name_clients(&mut steering, Transport::Udp, cgroup, cookie);
         let silent = listening.missing(doors).into_iter().map(ToString::to_string).collect();
         // Last: from here on datagrams come.
         steering.attach(netns)?;

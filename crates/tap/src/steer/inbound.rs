@@ -91,12 +91,7 @@ impl Inbound {
         }
         let mut listening = Listening::default();
         listening.refresh(doors, &mut steering)?;
-        let anonymous = match cgroup.map(|cgroup| steering.name_clients(Transport::Tcp, cgroup)) {
-            Some(Ok(())) if cookie != 0 => None,
-            Some(Ok(())) => Some("the kernel has no cookies of network namespaces (before 5.14)".to_owned()),
-            Some(Err(error)) => Some(snorkel_netns::chain(&error)),
-            None => Some("no unified cgroup hierarchy is mounted".to_owned()),
-        };
+        let anonymous = name_clients(&mut steering, Transport::Tcp, cgroup, cookie);
         let silent = listening.missing(doors).into_iter().map(ToString::to_string).collect();
         // Last: from here on connections come.
         steering.attach(netns)?;
@@ -188,5 +183,20 @@ impl Gate for Inbound {
         self.refresh();
         let all = self.listening.are_all(&self.doors);
         self.steering.is_some().then(|| LOOK[usize::from(!all)])
+    }
+}
+
+/// Has the application told who its clients are; why it cannot be, if it cannot.
+pub(super) fn name_clients(
+    steering: &mut Steering,
+    transport: Transport,
+    cgroup: Option<&File>,
+    cookie: u64,
+) -> Option<String> {
+    match cgroup.map(|cgroup| steering.name_clients(transport, cgroup)) {
+        Some(Ok(())) if cookie != 0 => None,
+        Some(Ok(())) => Some("the kernel has no cookies of network namespaces (before 5.14)".to_owned()),
+        Some(Err(error)) => Some(snorkel_netns::chain(&error)),
+        None => Some("no unified cgroup hierarchy is mounted".to_owned()),
     }
 }

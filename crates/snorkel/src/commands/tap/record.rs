@@ -305,7 +305,11 @@ impl Files {
         // That nobody reads it any more is no fault.
         if !matches!(error, WriteError::Closed { .. }) {
             self.complete = false;
-            warn_all([&format!("{}{and}", chain(error))]);
+            let lost = match error.lost() {
+                0 => String::new(),
+                lost => format!("; {} packets could not be written", thousands(lost)),
+            };
+            warn_all([&format!("{}{lost}{and}", chain(error))]);
         }
     }
 }
