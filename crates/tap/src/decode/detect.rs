@@ -40,7 +40,7 @@ const METHODS: [&[u8]; 15] = [
 pub(crate) fn guess(direction: Direction, seen: &[u8], answered: bool) -> Guess {
     let guesses = match direction {
         Direction::ToServer => [preface, http1, tls, postgres, redis, dns].map(|guess| guess(seen)).to_vec(),
-        Direction::ToClient => vec![mysql(seen)],
+        Direction::ToClient => vec![mysql(seen), settings(seen)],
     };
     if let Some(is) = guesses.iter().find(|guess| matches!(guess, Guess::Is(_))) {
         return *is;
@@ -138,6 +138,19 @@ fn mysql(seen: &[u8]) -> Guess {
     }
 }
 
+/// The frame that a server of HTTP/2 begins with, which may come before the client's preface (RFC 9113, 3.4 and 6.5): a
+/// length of whole settings, type 4, no flags, stream 0.
+fn settings(seen: &[u8]) -> Guess {
+    match seen {
+        [0, high, low, 4, 0, 0, 0, 0, 0, ..] if u16::from_be_bytes([*high, *low]).is_multiple_of(6) => {
+            Guess::Is(Protocol::Http2)
+        }
+        [0] | [0, _] | [0, _, _] => Guess::NotYet,
+        [0, _, _, 4, rest @ ..] if rest.len() < 5 && rest.iter().all(|byte| *byte == 0) => Guess::NotYet,
+        _ => Guess::Nothing,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +177,13 @@ mod tests {
         let greeting = b"\x4a\x00\x00\x00\x0a8.0.36\0";
         assert_eq!(guess(Direction::ToClient, greeting, false), Guess::Is(Protocol::MySql));
         assert_eq!(guess(Direction::ToClient, b"220 mail ready", false), Guess::Nothing);
+        // A server of HTTP/2 need not wait for the client's preface.
+        let settings = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64";
+        assert_eq!(guess(Direction::ToClient, settings, false), Guess::Is(Protocol::Http2));
+        assert_eq!(guess(Direction::ToClient, &settings[..6], false), Guess::NotYet);
+        assert_eq!(
+            guess(Direction::ToClient, b"\x00\x00\x07\x04\x00\x00\x00\x00\x00", false),
+            Guess::Nothing
+        );
     }
 }
