@@ -11,7 +11,7 @@ use crate::control::{Measured, RuleStatus, WireStatus};
 use crate::plan::{Effect, Place, Wire as WirePlan};
 use crate::rule::{Direction, Rule, Verdict};
 use crate::stage::reached;
-use crate::wire::{Duty, Wire};
+use crate::wire::{Backend, Duty, Laid, Wire};
 use crate::{Error, Result};
 
 /// The environment's word for gates as filters, as on kernels before 6.6.
@@ -171,8 +171,15 @@ impl Standing {
         plans: &[WirePlan],
     ) -> Result<Standing> {
         reached("before-wires");
-        let wires = make_wires(netns, private, plans)?;
-        let ends = wires.iter().zip(plans).map(|(wire, plan)| WireEnds {
+        let lay = |plan: &WirePlan| {
+            let duty = match &plan.effect {
+                Effect::Impair(impairment) => Duty::Impair(impairment.as_ref().clone()),
+                Effect::Reject => Duty::Reject,
+            };
+            Ok(Wire::lay(netns, private, &duty, Backend::Best)?)
+        };
+        let laid = plans.iter().map(lay).collect::<Result<Vec<Laid>>>()?;
+        let ends = laid.iter().zip(plans).map(|(wire, plan)| WireEnds {
             public: wire.public(),
             private: wire.private(),
             private_netns: private,
@@ -185,34 +192,30 @@ impl Standing {
         });
         let ends: Vec<WireEnds<'_>> = ends.collect();
         reached("before-gate");
-        let mut gate = Gate::load(rules, &ends)?;
-        let at = attach_point(place, netns);
-        gate.attach_by(&at, method(&at)?)?;
+        // The wires' threads begin while the gate comes to its place: for either the kernel waits for grace periods of RCU,
+        // and they share them. Packets are led into the wires only afterwards.
+        let (gate, wires) = std::thread::scope(|scope| {
+            let starting: Vec<_> = laid.into_iter().map(|wire| scope.spawn(|| wire.start(private))).collect();
+            let place = || -> Result<Gate> {
+                let mut gate = Gate::load(rules, &ends)?;
+                let at = attach_point(place, netns);
+                gate.place(&at, method(&at)?)?;
+                Ok(gate)
+            };
+            let gate = place();
+            // All have ended before anything that failed is told of, and none is left half made.
+            let wires: Vec<_> = starting.into_iter().map(ScopedJoinHandle::join).collect();
+            let wires = wires
+                .into_iter()
+                .map(|wire| Ok(wire.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
+                .collect::<Result<Vec<Wire>>>();
+            Ok::<_, Error>((gate?, wires?))
+        })?;
         reached("attached");
+        gate.arm()?;
+        reached("armed");
         Ok(Standing { gate, wires })
     }
-}
-
-/// Makes the wires side by side: to open the sockets of one takes the kernel a grace period of RCU, which they share.
-fn make_wires(netns: &Netns, private: &Netns, plans: &[WirePlan]) -> Result<Vec<Wire>> {
-    let make = |plan: &WirePlan| {
-        let duty = match &plan.effect {
-            Effect::Impair(impairment) => Duty::Impair(impairment.as_ref().clone()),
-            Effect::Reject => Duty::Reject,
-        };
-        Wire::make(netns, private, &duty)
-    };
-    if let [plan] = plans {
-        return Ok(vec![make(plan)?]);
-    }
-    std::thread::scope(|scope| {
-        let making: Vec<_> = plans.iter().map(|plan| scope.spawn(|| make(plan))).collect();
-        // All have ended before one that failed is told of, and none is left half made.
-        let made: Vec<_> = making.into_iter().map(ScopedJoinHandle::join).collect();
-        made.into_iter()
-            .map(|made| Ok(made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
-            .collect()
-    })
 }
 
 /// Where the gate of a place stands.

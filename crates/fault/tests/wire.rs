@@ -230,6 +230,36 @@ fn a_wire_that_does_nothing_is_left_to_the_kernel() {
     assert_eq!((counts.entered, counts.returned), (100, 100));
 }
 
+/// How many IPv4 packets the host has received, joined ones as one (proc_pid_net(5), snmp).
+fn received(world: &World) -> u64 {
+    let text = world.host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).unwrap().unwrap();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("Ip: "))
+        .map(|line| line.split(' ').collect())
+        .collect();
+    let column = rows[0].iter().position(|name| *name == "InReceives").unwrap();
+    rows[1][column].parse().unwrap()
+}
+
+#[test]
+fn segments_of_tcp_come_back_joined_and_are_counted_one_by_one() {
+    let late = Impairment { delay: Duration::from_millis(1), ..Impairment::default() };
+    for (impairment, backend) in
+        [(Impairment::default(), Backend::Best), (late.clone(), Backend::Best), (late, Backend::Own)]
+    {
+        let world = World::new().without_offloads();
+        let (gate, _wire) = world.wire(Direction::Out, &Duty::Impair(impairment), backend);
+        let before = received(&world);
+        tcp_transfer(&world, HOST4, 8 << 20);
+        let counts = &gate.wire_counts().unwrap()[0];
+        // Of a packet of 1500 bytes 1448 are payload.
+        assert!(counts.returned >= (8 << 20) / 1448, "{backend:?}: {counts:?}");
+        let received = received(&world) - before;
+        assert!(received < counts.returned, "{backend:?}: {received} packets of {}", counts.returned);
+    }
+}
+
 #[test]
 fn who_is_turned_down_is_told_at_once() {
     for (host, target) in [(HOST4, TARGET4), (HOST6, TARGET6)] {

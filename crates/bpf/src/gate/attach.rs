@@ -106,6 +106,12 @@ impl Gate {
     /// As [`Gate::attach`], by this way alone.
     #[doc(hidden)]
     pub fn attach_by(&mut self, at: &AttachPoint<'_>, method: Method) -> Result<()> {
+        self.place(at, method)?;
+        self.arm().inspect_err(|_| self.attached = None)
+    }
+
+    /// The longer part of it: everything comes to its place, and packets pass until [`Gate::arm`].
+    pub fn place(&mut self, at: &AttachPoint<'_>, method: Method) -> Result<()> {
         if self.attached.is_some() {
             let what = format!("attach a gate to link {}", at.link);
             return Err(Error::Invalid { what, why: "it is attached already".into() });
@@ -124,9 +130,13 @@ impl Gate {
         let wires = self.attach_wires(at, method)?;
         let gate = self.attach_gate(at, method)?;
         self.attached = Some(Attached { method, gate, wires });
-        self.push_deadline()
-            .and_then(|()| self.set_state(|state| state.armed = 1))
-            .inspect_err(|_| self.attached = None)
+        Ok(())
+    }
+
+    /// Has the programs decide on packets from now on. To be called once they are in their place ([`Gate::place`]).
+    pub fn arm(&self) -> Result<()> {
+        self.push_deadline()?;
+        self.set_state(|state| state.armed = 1)
     }
 
     /// By which way the gate is attached, if it is.

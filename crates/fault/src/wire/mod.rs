@@ -75,6 +75,51 @@ enum Engine {
     Thread(Worker),
 }
 
+/// A wire in whose private end nobody is at work yet, if that is to be a thread: what is sent into it does not come back.
+#[derive(Debug)]
+pub struct Laid {
+    pair: Pair,
+    rest: Rest,
+}
+
+/// What is left to be done.
+#[derive(Debug)]
+enum Rest {
+    Nothing(Engine),
+    Impair(Box<Emulation>),
+    Answer,
+}
+
+impl Laid {
+    /// The end that packets are sent into, and come out of.
+    pub fn public(&self) -> IfIndex {
+        self.pair.public
+    }
+
+    /// The end in the private namespace.
+    pub fn private(&self) -> IfIndex {
+        self.pair.private
+    }
+
+    /// As [`Wire::kernel_queue`].
+    pub fn kernel_queue(&self) -> bool {
+        matches!(self.rest, Rest::Nothing(_))
+    }
+
+    /// Makes it a wire, in the same private namespace. To open the packet sockets of a thread takes the kernel a grace
+    /// period of RCU (packet(7), PACKET_RX_RING), some 15 ms.
+    pub fn start(self, private: &Netns) -> Result<Wire> {
+        let engine = match self.rest {
+            Rest::Nothing(engine) => engine,
+            Rest::Impair(emulation) => {
+                start(&self.pair, private, |ring, sender| Scheduler::new(ring, sender, *emulation))?
+            }
+            Rest::Answer => start(&self.pair, private, Answerer::new)?,
+        };
+        Ok(Wire { engine, pair: self.pair })
+    }
+}
+
 impl Wire {
     /// Makes a wire between a namespace in which packets are taken and a private one.
     pub fn make(public: &Netns, private: &Netns, duty: &Duty) -> Result<Wire> {
@@ -83,18 +128,23 @@ impl Wire {
 
     /// As [`Wire::make`], with a choice of who does it.
     pub fn make_with(public: &Netns, private: &Netns, duty: &Duty, backend: Backend) -> Result<Wire> {
+        Wire::lay(public, private, duty, backend)?.start(private)
+    }
+
+    /// All of it but the thread that it may need, which takes the longest.
+    pub fn lay(public: &Netns, private: &Netns, duty: &Duty, backend: Backend) -> Result<Laid> {
         let mut pair = Pair::make(public, private)?;
-        let engine = match duty {
+        let rest = match duty {
             Duty::Impair(impairment) => match kernels(&mut pair, impairment, backend)? {
-                Some(engine) => engine,
-                None => {
-                    let emulation = Emulation::new(impairment);
-                    start(&pair, private, |ring, sender| Scheduler::new(ring, sender, emulation))?
+                Some(engine) => {
+                    pair.join_segments()?;
+                    Rest::Nothing(engine)
                 }
+                None => Rest::Impair(Box::new(Emulation::new(impairment))),
             },
-            Duty::Reject => start(&pair, private, Answerer::new)?,
+            Duty::Reject => Rest::Answer,
         };
-        Ok(Wire { engine, pair })
+        Ok(Laid { pair, rest })
     }
 
     /// The end that packets are sent into, and come out of.

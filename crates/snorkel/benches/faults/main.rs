@@ -77,6 +77,8 @@ fn spread() {
         ("paretonormal", Distribution::ParetoNormal, 20.0),
     ] {
         let world = World::new();
+        // The first packet waits for the neighbour's address, which comes as late as any packet.
+        delays(&world, 1, Duration::ZERO);
         let force = world.apply(&impair(Impairment {
             delay: MILLISECOND * 100,
             jitter: MILLISECOND * 20,

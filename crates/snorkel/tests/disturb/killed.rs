@@ -92,7 +92,8 @@ fn gates_and_wires_go_with_their_process_at_any_stage() {
         for (stage, in_force) in [
             ("before-wires", false),
             ("before-gate", false),
-            ("attached", true),
+            ("attached", false),
+            ("armed", true),
             ("before-disarm", true),
             ("disarmed", false),
         ] {
