@@ -13,9 +13,11 @@ use crate::wire::Request;
 
 /// `SOCK_DIAG_BY_FAMILY` of linux/sock_diag.h.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `TCP_CLOSE` and `TCP_LISTEN` of net/tcp_states.h as a mask: a UDP socket that is connected to nobody, and a TCP
-/// socket that waits.
-const WAITING: u32 = 1 << 7 | 1 << 10;
+/// `TCP_CLOSE` of net/tcp_states.h as a mask: a UDP socket that is connected to nobody.
+const UNCONNECTED: u32 = 1 << 7;
+/// `TCP_LISTEN` as a mask. With any other state beside it the kernel would walk all connections of the machine, in all
+/// namespaces (inet_diag_dump_icsk of net/ipv4/inet_diag.c, tcp_diag.c).
+const LISTENING: u32 = 1 << 10;
 /// The length of `struct inet_diag_sockid`; all zeroes in a dump mean any socket.
 const SOCKID: usize = 48;
 
@@ -53,7 +55,8 @@ pub fn waiting_sockets(protocol: u8) -> Result<Vec<WaitingSocket>> {
 fn all_that_wait(family: libc::c_int, protocol: u8) -> Request {
     let mut request = Request::new(SOCK_DIAG_BY_FAMILY, (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16);
     // struct inet_diag_req_v2: family, protocol, extensions, padding, states, one socket.
-    request.raw(&[family as u8, protocol, 0, 0]).raw(&WAITING.to_ne_bytes()).raw(&[0; SOCKID]);
+    let states = if libc::c_int::from(protocol) == libc::IPPROTO_TCP { LISTENING } else { UNCONNECTED };
+    request.raw(&[family as u8, protocol, 0, 0]).raw(&states.to_ne_bytes()).raw(&[0; SOCKID]);
     request
 }
 

@@ -133,10 +133,8 @@ impl<G: Gate> Relay<G> {
                 return;
             }
         };
-        // What the ends say small they mean to be there soon, and what is idle long may be dead (tcp(7), socket(7)).
-        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        // What an end says small it means to be there soon (tcp(7)).
         let _ = sockopt::set_tcp_nodelay(&upstream, true);
-        let _ = sockopt::set_socket_keepalive(&socket, true);
         let mut to_server = Half::new();
         if let Some(proxy) = self.options.proxy {
             to_server.push_own(proxy.header(&ends));

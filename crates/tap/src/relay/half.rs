@@ -13,11 +13,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::pipes::{Pipe, Pipes};
+use super::pipes::{self, Pipe, Pipes};
 use super::urgent;
-
-/// How much is asked for in one system call.
-const CHUNK: usize = 256 << 10;
 
 /// How far a direction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +106,7 @@ impl Half {
             None => self.pipe.insert(pipes.take().map_err(Fault::Source)?),
         };
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        let step = match splice(from, None, pipe.write(), None, CHUNK, flags) {
+        let step = match splice(from, None, pipe.write(), None, pipes::CAPACITY, flags) {
             Ok(0) => {
                 self.course = Course::Ending;
                 Step::Moved

@@ -7,6 +7,7 @@
 
 mod accept;
 mod connection;
+mod eager;
 mod ending;
 mod gate;
 mod half;
@@ -24,7 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{Timespec, epoll};
-use rustix::io::Errno;
+use rustix::net::sockopt;
 
 pub use gate::{Gate, Turn};
 
@@ -33,12 +34,13 @@ use crate::event::{End, Teller, Time};
 use crate::proxy::Proxy;
 use crate::spoil::Spoil;
 use connection::Connection;
+use eager::Eagerness;
 use pipes::Pipes;
 use slab::{Key, Slab};
 use token::Token;
 
 /// How many bytes are read into memory at once.
-const SCRATCH: usize = 128 << 10;
+const SCRATCH: usize = 256 << 10;
 
 /// What a relay does besides passing bytes on.
 #[derive(Debug, Clone, Default)]
@@ -88,6 +90,7 @@ pub struct Relay<G> {
     scratch: Vec<u8>,
     /// Connections that had their turn and have more to do.
     queue: VecDeque<Key>,
+    eagerness: Eagerness,
     timers: BinaryHeap<Reverse<(Instant, Key)>>,
     /// How many descriptors the process may have.
     limit: usize,
@@ -122,6 +125,10 @@ impl<G: Gate> Relay<G> {
         }
         for (at, listener) in listeners.iter().enumerate() {
             watch(listener.as_fd(), Token::Listener(at))?;
+            // The sockets that it gives have it from it (tcp_create_openreq_child of net/ipv4/tcp_minisocks.c): what an end
+            // says small it means to be there soon, and what is idle long may be dead (tcp(7), socket(7)).
+            let _ = sockopt::set_tcp_nodelay(listener, true);
+            let _ = sockopt::set_socket_keepalive(listener, true);
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Ok(Relay {
@@ -137,6 +144,7 @@ impl<G: Gate> Relay<G> {
             pipes: Pipes::default(),
             scratch: vec![0; SCRATCH],
             queue: VecDeque::new(),
+            eagerness: Eagerness::default(),
             timers: BinaryHeap::new(),
             limit: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX),
             short: false,
@@ -151,12 +159,8 @@ impl<G: Gate> Relay<G> {
     pub fn run(mut self) -> io::Result<Report> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
         while !self.is_over() {
-            events.clear();
             let timeout = self.timeout();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.eagerness.wait(self.epoll.as_fd(), &mut events, timeout.as_ref())?;
             for event in &events {
                 let flags = event.flags;
                 match Token::read(event.data.u64()) {

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// How many bytes a pipe is to hold. What one wake-up can move grows with it; the kernel may give less (pipe(7),
-/// pipe-user-pages-soft).
-const CAPACITY: usize = 256 << 10;
+/// pipe-user-pages-soft). This is the most that it gives to anybody (pipe-max-size).
+pub(super) const CAPACITY: usize = 1 << 20;
 /// How many empty pipes are kept.
 const KEPT: usize = 32;
 

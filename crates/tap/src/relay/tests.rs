@@ -10,6 +10,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::decode::Kind;
 use crate::event::{Direction, Ends, Event, Summary, Told, What, Word};
