@@ -11,6 +11,7 @@ mod foreign;
 mod handle;
 pub mod mounts;
 pub mod os;
+mod points;
 mod process;
 pub mod unix;
 pub mod user;

@@ -76,10 +76,10 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The mounts that hang directly below `dir` (not those that hang below another of them), each once, the topmost.
-pub(crate) fn directly_below(mounts: &[Mount], dir: &Path) -> Vec<PathBuf> {
+/// Of these mount points those that hang directly below `dir` (not those that hang below another of them), each once, the topmost.
+pub(crate) fn directly_below(points: &[PathBuf], dir: &Path) -> Vec<PathBuf> {
     let mut points: Vec<&Path> =
-        mounts.iter().map(|m| m.point.as_path()).filter(|p| p.starts_with(dir) && *p != dir).collect();
+        points.iter().map(PathBuf::as_path).filter(|p| p.starts_with(dir) && *p != dir).collect();
     points.sort();
     points.dedup();
     let mut kept: Vec<PathBuf> = Vec::new();
@@ -115,11 +115,11 @@ mod tests {
 
     #[test]
     fn only_the_topmost_mounts_below_a_directory_are_named() {
-        let mounts: Vec<Mount> = ["/sys", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup", "/system", "/sys/fs/bpf"]
+        let points: Vec<PathBuf> = ["/sys", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup", "/system", "/sys/fs/bpf"]
             .iter()
-            .map(|p| Mount { root: b"/".to_vec(), point: p.into(), kind: "x".into() })
+            .map(PathBuf::from)
             .collect();
-        let below = directly_below(&mounts, Path::new("/sys"));
+        let below = directly_below(&points, Path::new("/sys"));
         assert_eq!(below, [Path::new("/sys/fs/bpf"), Path::new("/sys/fs/cgroup")]);
     }
 

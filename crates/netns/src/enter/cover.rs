@@ -29,8 +29,8 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 
 use super::standin;
-use crate::mounts::{self, Mount};
 use crate::{Error, Result};
+use crate::{mounts, points};
 
 /// Sockets by which glibc's resolver escapes from the network namespace, by the directory that holds them: nscd
 /// (nscd(8)) and systemd-resolved (nss-resolve(8)).
@@ -199,16 +199,14 @@ pub(super) fn behind_descriptor(files: &[EtcFile], number: i32) -> Result<()> {
 
 /// What is mounted below /sys and /etc, as trees that are mounted nowhere.
 fn clone_below() -> Result<(Clones, Clones), Errno> {
-    let table = mounts::read(Path::new("/proc/thread-self/mountinfo"))
-        .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
-    let table = mounts::parse(&table);
-    Ok((clone_each(&table, "/sys"), clone_each(&table, "/etc")))
+    let points = points::here().map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    Ok((clone_each(&points, "/sys"), clone_each(&points, "/etc")))
 }
 
-fn clone_each(table: &[Mount], dir: &str) -> Clones {
+fn clone_each(points: &[PathBuf], dir: &str) -> Clones {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let below = mounts::directly_below(table, Path::new(dir)).into_iter();
+    let below = mounts::directly_below(points, Path::new(dir)).into_iter();
     // What cannot be cloned (an unreachable mount under another) is not kept: the new mount shows its own there.
     below.filter_map(|point| open_tree(CWD, &point, flags).ok().map(|tree| (point, tree))).collect()
 }
