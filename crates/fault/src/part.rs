@@ -194,7 +194,7 @@ impl Standing {
         reached("before-gate");
         // The wires' threads begin while the gate comes to its place: for either the kernel waits for grace periods of RCU,
         // and they share them. Packets are led into the wires only afterwards.
-        let (gate, wires) = std::thread::scope(|scope| {
+        let standing = std::thread::scope(|scope| {
             let starting: Vec<_> = laid.into_iter().map(|wire| scope.spawn(|| wire.start(private))).collect();
             let place = || -> Result<Gate> {
                 let mut gate = Gate::load(rules, &ends)?;
@@ -205,16 +205,16 @@ impl Standing {
             let gate = place();
             // All have ended before anything that failed is told of, and none is left half made.
             let wires: Vec<_> = starting.into_iter().map(ScopedJoinHandle::join).collect();
-            let wires = wires
-                .into_iter()
-                .map(|wire| Ok(wire.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
-                .collect::<Result<Vec<Wire>>>();
-            Ok::<_, Error>((gate?, wires?))
+            let mut standing = Standing { gate: gate?, wires: Vec::with_capacity(wires.len()) };
+            for wire in wires {
+                standing.wires.push(wire.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok::<_, Error>(standing)
         })?;
         reached("attached");
-        gate.arm()?;
+        standing.gate.arm()?;
         reached("armed");
-        Ok(Standing { gate, wires })
+        Ok(standing)
     }
 }
 

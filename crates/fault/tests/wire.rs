@@ -244,20 +244,16 @@ fn received(world: &World) -> u64 {
 
 #[test]
 fn segments_of_tcp_come_back_joined_and_are_counted_one_by_one() {
+    let world = World::new().without_offloads();
     let late = Impairment { delay: Duration::from_millis(1), ..Impairment::default() };
-    for (impairment, backend) in
-        [(Impairment::default(), Backend::Best), (late.clone(), Backend::Best), (late, Backend::Own)]
-    {
-        let world = World::new().without_offloads();
-        let (gate, _wire) = world.wire(Direction::Out, &Duty::Impair(impairment), backend);
-        let before = received(&world);
-        tcp_transfer(&world, HOST4, 8 << 20);
-        let counts = &gate.wire_counts().unwrap()[0];
-        // Of a packet of 1500 bytes 1448 are payload.
-        assert!(counts.returned >= (8 << 20) / 1448, "{backend:?}: {counts:?}");
-        let received = received(&world) - before;
-        assert!(received < counts.returned, "{backend:?}: {received} packets of {}", counts.returned);
-    }
+    let (gate, _wire) = own(&world, Direction::Out, &late);
+    let before = received(&world);
+    tcp_transfer(&world, HOST4, 8 << 20);
+    let counts = &gate.wire_counts().unwrap()[0];
+    // Of a packet of 1500 bytes 1448 are payload.
+    assert!(counts.returned >= (8 << 20) / 1448, "{counts:?}");
+    let received = received(&world) - before;
+    assert!(received < counts.returned / 2, "{received} packets of {}", counts.returned);
 }
 
 #[test]
@@ -280,28 +276,6 @@ fn who_is_turned_down_is_told_at_once() {
         assert_eq!(from.recv(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         eventually(|| wire.counts().unwrap(), |counts| counts.sent >= 3);
     }
-}
-
-#[test]
-fn a_wire_leaves_nothing_and_says_when_it_is_gone() {
-    let world = World::new();
-    let links = || Socket::open_in(&world.host).unwrap().links(None).unwrap().len();
-    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let duties = [Duty::Impair(Impairment::default()), Duty::Impair(losing(0.5, 1)), Duty::Reject];
-    let before = (links(), descriptors());
-    for _ in 0..5 {
-        for duty in &duties {
-            let mut wire = Wire::make(&world.host, &world.private, duty).unwrap();
-            wire.read_back().unwrap();
-            assert_eq!(links(), before.0 + 1);
-        }
-        assert_eq!((links(), descriptors()), before);
-    }
-    let mut wire = Wire::make(&world.host, &world.private, &duties[1]).unwrap();
-    Socket::open_in(&world.host).unwrap().set_down(wire.public()).unwrap();
-    assert!(wire.read_back().unwrap_err().to_string().contains("down"));
-    Socket::open_in(&world.host).unwrap().remove(wire.public()).unwrap();
-    assert!(wire.read_back().unwrap_err().to_string().contains("gone"));
 }
 
 const HOLD: &str = "SNORKEL_TEST_HOLD_A_WIRE_IN";

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::mounts;
 
-/// `__NR_statmount` and `__NR_listmount`: the same on every architecture that Linux has had since numbers are shared.
+/// `__NR_statmount` and `__NR_listmount` of asm-generic/unistd.h. Where numbers are counted otherwise (MIPS, Alpha), the
+/// kernel knows none of these, and mountinfo is read.
 const STATMOUNT: libc::c_long = 457;
 const LISTMOUNT: libc::c_long = 458;
 /// `LSMT_ROOT`: everything that can be reached from the root directory.
@@ -20,12 +21,13 @@ const ROOT: u64 = u64::MAX;
 const POINT: u64 = 0x10;
 /// How many mounts are asked for at once.
 const MANY: usize = 512;
-/// `struct statmount`, behind which its texts stand.
-const FIXED: usize = 512;
-/// Where in it the place of the mount point's text stands, counted from the end of the fixed part.
-const PLACE_OF_POINT: usize = 108;
-/// Where in it stands which of its fields are filled.
-const MASK: usize = 8;
+/// `struct statmount` in words of 64 bits, behind which its texts stand; its second word says which fields are filled.
+const FIXED: usize = 64;
+const MASK: usize = 1;
+/// The word whose upper half in memory is the place of the mount point's text, counted from the end of the fixed part.
+const PLACE: usize = 13;
+/// Room for the text: a mount whose ancestors were renamed can lie deeper than any path that can be typed (PATH_MAX).
+const TEXT: usize = 4096;
 
 /// `struct mnt_id_req` in its first version.
 #[repr(C)]
@@ -44,20 +46,16 @@ impl Request {
 
 /// The mount points of the calling thread's mount namespace, as it sees them from its root directory.
 pub(crate) fn here() -> io::Result<Vec<PathBuf>> {
-    match told() {
-        Ok(points) => Ok(points),
-        // The kernel is older, or somebody's seccomp filter does not know these calls.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-            let table = mounts::read(Path::new("/proc/thread-self/mountinfo"))?;
-            Ok(mounts::parse(&table).into_iter().map(|mount| mount.point).collect())
-        }
-        Err(error) => Err(error),
-    }
+    // The kernel is older, a seccomp filter does not know these calls, a path is longer than there is room for.
+    told(&mut [0; MANY]).or_else(|_| {
+        let table = mounts::read(Path::new("/proc/thread-self/mountinfo"))?;
+        Ok(mounts::parse(&table).into_iter().map(|mount| mount.point).collect())
+    })
 }
 
-fn told() -> io::Result<Vec<PathBuf>> {
+/// Asks for as many mounts at once as there is place for.
+fn told(numbers: &mut [u64]) -> io::Result<Vec<PathBuf>> {
     let mut points = Vec::new();
-    let mut numbers = [0; MANY];
     let mut last = 0;
     loop {
         let request = Request::new(ROOT, last);
@@ -65,61 +63,114 @@ fn told() -> io::Result<Vec<PathBuf>> {
         let count =
             unsafe { libc::syscall(LISTMOUNT, &raw const request, numbers.as_mut_ptr(), numbers.len(), 0) };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        for &number in &numbers[..count.min(MANY)] {
+        for &number in numbers.iter().take(count) {
             match point(number) {
-                Ok(found) => points.extend(found),
+                Ok(found) => points.push(found),
                 // It has been unmounted meanwhile.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(error) => return Err(error),
             }
             last = number;
         }
-        if count < MANY {
+        if count < numbers.len() {
             return Ok(points);
         }
     }
 }
 
-/// The mount point of one mount; none if it cannot be reached.
-fn point(number: u64) -> io::Result<Option<PathBuf>> {
+/// The mount point of one mount.
+fn point(number: u64) -> io::Result<PathBuf> {
     let request = Request::new(number, POINT);
-    // The text is no longer than a path can be (PATH_MAX); of words, so that it is aligned as the kernel's struct.
-    let mut answer = [0u64; (FIXED + 4096) / 8];
+    let mut answer = [0u64; FIXED + TEXT / 8];
     // SAFETY: the kernel reads the request and writes at most as many bytes as the answer has.
     let done =
         unsafe { libc::syscall(STATMOUNT, &raw const request, answer.as_mut_ptr(), size_of_val(&answer), 0) };
     if done < 0 {
         return Err(io::Error::last_os_error());
     }
-    let bytes: Vec<u8> = answer.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let filled = answer[MASK / 8];
-    let place = u32::from_ne_bytes([
-        bytes[PLACE_OF_POINT],
-        bytes[PLACE_OF_POINT + 1],
-        bytes[PLACE_OF_POINT + 2],
-        bytes[PLACE_OF_POINT + 3],
-    ]);
-    let text = bytes.get(FIXED + place as usize..).and_then(|text| CStr::from_bytes_until_nul(text).ok());
-    Ok(text.filter(|_| filled & POINT != 0).map(|text| PathBuf::from(OsStr::from_bytes(text.to_bytes()))))
+    let [_, _, _, _, at @ ..] = answer[PLACE].to_ne_bytes();
+    let place = u32::from_ne_bytes(at) as usize;
+    // SAFETY: words are bytes, and these are as many.
+    let text = unsafe { std::slice::from_raw_parts(answer[FIXED..].as_ptr().cast::<u8>(), TEXT) };
+    let text = text.get(place..).and_then(|text| CStr::from_bytes_until_nul(text).ok());
+    match text {
+        Some(text) if answer[MASK] & POINT != 0 => Ok(PathBuf::from(OsStr::from_bytes(text.to_bytes()))),
+        _ => Err(io::Error::other("statmount(2) told no mount point")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    use rustix::thread::UnshareFlags;
+
     use super::*;
 
+    fn sorted(mut points: Vec<PathBuf>) -> Vec<PathBuf> {
+        points.sort();
+        points
+    }
+
+    fn by_table() -> Vec<PathBuf> {
+        let table = mounts::read(Path::new("/proc/thread-self/mountinfo")).unwrap();
+        sorted(mounts::parse(&table).into_iter().map(|mount| mount.point).collect())
+    }
+
+    /// Runs this on a thread with mounts of its own, and a tmpfs on /mnt.
+    fn apart(test: impl FnOnce() + Send + 'static) {
+        std::thread::spawn(move || {
+            // SAFETY: nothing of this thread's depends on where things are mounted.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.expect("needs root");
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            tmpfs(Path::new("/mnt"));
+            test();
+        })
+        .join()
+        .unwrap();
+    }
+
+    fn tmpfs(at: &Path) {
+        std::fs::create_dir_all(at).unwrap();
+        mount("none", at, "tmpfs", MountFlags::empty(), None).unwrap();
+    }
+
     #[test]
-    fn they_are_those_of_mountinfo() {
-        let sorted = |mut points: Vec<PathBuf>| {
-            points.sort();
-            points
-        };
-        // Other tests mount nothing in this namespace, and the host's own tables change seldom, but may.
-        let table = || {
-            let table = mounts::read(Path::new("/proc/thread-self/mountinfo")).unwrap();
-            sorted(mounts::parse(&table).into_iter().map(|mount| mount.point).collect())
-        };
-        let (before, found, after) = (table(), sorted(here().unwrap()), table());
-        assert!(found == before || found == after, "{found:?}\n{before:?}");
-        assert!(!found.is_empty());
+    fn they_are_those_of_mountinfo_however_many_are_asked_for_at_once() {
+        apart(|| {
+            tmpfs(Path::new("/mnt/a\n b\\c"));
+            for many in [2, 3, MANY] {
+                match told(&mut vec![0; many]) {
+                    Ok(points) => assert_eq!(sorted(points), by_table()),
+                    Err(error) => {
+                        assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{error}");
+                        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+                        let numbers: Vec<u32> =
+                            release.split('.').filter_map(|number| number.parse().ok()).collect();
+                        assert!(numbers[..] < [6, 8][..], "Linux {release} has the calls");
+                    }
+                }
+            }
+            assert_eq!(sorted(here().unwrap()), by_table());
+        });
+    }
+
+    #[test]
+    fn a_mount_deeper_than_a_path_can_be_keeps_nobody_from_the_others() {
+        apart(|| {
+            tmpfs(Path::new("/mnt/s/m"));
+            let mut deep = PathBuf::from("/mnt");
+            // Two halves, each of which can be typed.
+            let half: PathBuf = (0..15).map(|_| "d".repeat(200)).collect();
+            deep.push(&half);
+            std::fs::create_dir_all(&deep).unwrap();
+            std::fs::rename("/mnt/s", deep.join("s")).unwrap();
+            std::fs::create_dir_all(Path::new("/mnt/e").join(&half)).unwrap();
+            let first = half.iter().next().unwrap();
+            std::fs::rename(Path::new("/mnt").join(first), Path::new("/mnt/e").join(&half).join(first))
+                .unwrap();
+            let found = sorted(here().unwrap());
+            assert_eq!(found, by_table());
+            assert!(found.iter().any(|point| point.as_os_str().len() > 4096));
+        });
     }
 }

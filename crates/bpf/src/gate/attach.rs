@@ -110,7 +110,8 @@ impl Gate {
         self.arm().inspect_err(|_| self.attached = None)
     }
 
-    /// The longer part of it: everything comes to its place, and packets pass until [`Gate::arm`].
+    /// The longer part of it: everything comes to its place, and packets pass until [`Gate::arm`]. On an error nothing stays
+    /// attached.
     pub fn place(&mut self, at: &AttachPoint<'_>, method: Method) -> Result<()> {
         if self.attached.is_some() {
             let what = format!("attach a gate to link {}", at.link);
@@ -135,6 +136,9 @@ impl Gate {
 
     /// Has the programs decide on packets from now on. To be called once they are in their place ([`Gate::place`]).
     pub fn arm(&self) -> Result<()> {
+        if self.attached.is_none() {
+            return Err(Error::NotInForce { what: "the gate".into(), why: "it is not attached".into() });
+        }
         self.push_deadline()?;
         self.set_state(|state| state.armed = 1)
     }

@@ -136,10 +136,7 @@ impl Wire {
         let mut pair = Pair::make(public, private)?;
         let rest = match duty {
             Duty::Impair(impairment) => match kernels(&mut pair, impairment, backend)? {
-                Some(engine) => {
-                    pair.join_segments()?;
-                    Rest::Nothing(engine)
-                }
+                Some(engine) => Rest::Nothing(engine),
                 None => Rest::Impair(Box::new(Emulation::new(impairment))),
             },
             Duty::Reject => Rest::Answer,

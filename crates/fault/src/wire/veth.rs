@@ -2,7 +2,8 @@
 //!
 //! The public end lies where packets are taken, the private end in a namespace that only this process holds, so that both go
 //! when it does. Neither speaks by itself: no ARP, no IPv6, no address. Both take packets of any size, and the public end has no
-//! offloads: what is sent into it is segmented and check-summed first.
+//! offloads: what is sent into it is segmented and check-summed first. It joins nothing that it receives either (GRO): with
+//! that a veth queues in a ring of 256, which drops what it cannot take and tells nobody (`veth_xmit` of drivers/net/veth.c).
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -25,7 +26,6 @@ pub(super) struct Pair {
     pub(super) name: String,
     pub(super) public: IfIndex,
     pub(super) private: IfIndex,
-    outside: Socket,
     /// In the private namespace, from which the pair is removed.
     pub(super) inside: Socket,
 }
@@ -36,13 +36,13 @@ impl Pair {
         let mut outside = Socket::open_in(public_netns)?;
         let inside = Socket::open_in(private_netns)?;
         let (name, public) = add(&mut outside, private_netns)?;
-        let mut pair = Pair { name, public, private: public, outside, inside };
+        let mut pair = Pair { name, public, private: public, inside };
         pair.private = match pair.inside.index_of(&pair.name)? {
             Some(private) => private,
             None => return Err(pair.differs("its private end is gone")),
         };
         for (socket, netns, link) in
-            [(&mut pair.outside, public_netns, pair.public), (&mut pair.inside, private_netns, pair.private)]
+            [(&mut outside, public_netns, pair.public), (&mut pair.inside, private_netns, pair.private)]
         {
             socket.set_mtu(link, MTU)?;
             socket.set_no_arp(link)?;
@@ -53,24 +53,14 @@ impl Pair {
             let name = pair.name.clone();
             netns.run(move || turn_ipv6_off(&name))??;
         }
-        let left = pair.outside.turn_offloads_off(pair.public)?;
+        let left = outside.turn_offloads_off(pair.public)?;
         let left: Vec<String> = left.into_iter().filter(|name| matters(name)).collect();
         if !left.is_empty() {
             return Err(Error::Offloads { link: pair.name.clone(), left });
         }
         pair.inside.set_up(pair.private)?;
-        pair.outside.set_up(pair.public)?;
+        outside.set_up(pair.public)?;
         Ok(pair)
-    }
-
-    /// Has the kernel join TCP segments that come out of the private end together (GRO), as one who queues them here does: the
-    /// way back costs as much for many as for one, and they are cut into the same packets where they have to be.
-    ///
-    /// A veth receives so if that is asked of it and the other end has no segmentation of its own (`veth_skb_is_eligible_for_gro`
-    /// of drivers/net/veth.c, since 5.13); before, they come one by one.
-    pub(super) fn join_segments(&mut self) -> Result<()> {
-        self.inside.turn_offloads_off(self.private)?;
-        Ok(self.outside.set_gro(self.public, true)?)
     }
 
     pub(super) fn differs(&self, why: impl Into<String>) -> Error {

@@ -80,6 +80,15 @@ fn every_kind_ends_with_its_killed_process() {
     }
 }
 
+const STAGES: [(&str, bool); 6] = [
+    ("before-wires", false),
+    ("before-gate", false),
+    ("attached", false),
+    ("armed", true),
+    ("before-disarm", true),
+    ("disarmed", false),
+];
+
 #[test]
 fn gates_and_wires_go_with_their_process_at_any_stage() {
     let site = Site::new();
@@ -89,14 +98,7 @@ fn gates_and_wires_go_with_their_process_at_any_stage() {
         &["block", &site.client, "--to", &site.web, "--how", "reject", "--for", "1ms"],
         &["impair", &site.client, "--delay", "150ms", "--direction", "both", "--for", "1ms"],
     ] {
-        for (stage, in_force) in [
-            ("before-wires", false),
-            ("before-gate", false),
-            ("attached", false),
-            ("armed", true),
-            ("before-disarm", true),
-            ("disarmed", false),
-        ] {
+        for (stage, in_force) in STAGES {
             let held = journal.spawn(words, &[(STOP_AT, stage)]);
             held.wait_stopped();
             assert_eq!(site.is_well(), !in_force, "{words:?} at {stage}");
@@ -106,6 +108,27 @@ fn gates_and_wires_go_with_their_process_at_any_stage() {
         }
     }
     assert_eq!(journal.entries(), 0);
+}
+
+#[test]
+fn filters_of_a_process_that_is_killed_at_any_stage_are_swept_by_the_next_command() {
+    let site = Site::new();
+    let journal = OwnJournal::new();
+    for words in [
+        &["cut", &site.client, "--how", "drop", "--for", "1ms"][..],
+        &["impair", &site.client, "--delay", "150ms", "--direction", "both", "--for", "1ms"],
+    ] {
+        for (stage, _) in STAGES {
+            // Whether it is in force while it stands still is a matter of its deadline.
+            let held = journal.spawn(words, &[OLD_WAY, (STOP_AT, stage)]);
+            held.wait_stopped();
+            held.kill();
+            wait_until("the network works again", || site.is_well());
+            assert_eq!(journal.run(&["lab", "ls"]).status, 0, "{words:?} at {stage}");
+            site.assert_unchanged();
+            assert_eq!(journal.entries(), 0, "{words:?} at {stage}");
+        }
+    }
 }
 
 #[test]

@@ -25,7 +25,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{Timespec, epoll};
-use rustix::net::sockopt;
 
 pub use gate::{Gate, Turn};
 
@@ -125,10 +124,6 @@ impl<G: Gate> Relay<G> {
         }
         for (at, listener) in listeners.iter().enumerate() {
             watch(listener.as_fd(), Token::Listener(at))?;
-            // The sockets that it gives have it from it (tcp_create_openreq_child of net/ipv4/tcp_minisocks.c): what an end
-            // says small it means to be there soon, and what is idle long may be dead (tcp(7), socket(7)).
-            let _ = sockopt::set_tcp_nodelay(listener, true);
-            let _ = sockopt::set_socket_keepalive(listener, true);
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Ok(Relay {

@@ -4,9 +4,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-/// How many bytes a pipe is to hold. What one wake-up can move grows with it; the kernel may give less (pipe(7),
-/// pipe-user-pages-soft). This is the most that it gives to anybody (pipe-max-size).
+/// How many bytes a pipe is to hold: what one wake-up can move grows with it. Without CAP_SYS_RESOURCE it may be refused
+/// (pipe(7), pipe-max-size and pipe-user-pages-soft), and the pipe stays as it was.
 pub(super) const CAPACITY: usize = 1 << 20;
+/// The same where many are at work, which all hold bytes if nobody reads.
+const CAPACITY_OF_MANY: usize = 256 << 10;
+/// How many of the larger ones may be lent.
+const LARGE: usize = 32;
 /// How many empty pipes are kept.
 const KEPT: usize = 32;
 
@@ -44,7 +48,8 @@ impl Pipes {
             None => {
                 let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
                 // A smaller one does as well.
-                let _ = fcntl_setpipe_size(&write, CAPACITY);
+                let large = self.lent < LARGE && fcntl_setpipe_size(&write, CAPACITY).is_ok();
+                let _ = large || fcntl_setpipe_size(&write, CAPACITY_OF_MANY).is_ok();
                 Pipe { read, write }
             }
         };

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt};
 use serde::Serialize;
 use snorkel_bpf::tap::{Steering, Transport};
 use snorkel_netns::Netns;
@@ -124,6 +124,10 @@ pub(super) fn listener(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     bind(&socket, &address)?;
+    // The sockets that it gives are copies of it: what an end says small it means to be there soon, and what is idle long
+    // may be dead (tcp(7), socket(7)).
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_socket_keepalive(&socket, true)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
 }
@@ -198,5 +202,20 @@ pub(super) fn name_clients(
         Some(Ok(())) => Some("the kernel has no cookies of network namespaces (before 5.14)".to_owned()),
         Some(Err(error)) => Some(snorkel_netns::chain(&error)),
         None => Some("no unified cgroup hierarchy is mounted".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_listener_gives_sends_at_once_and_is_kept_alive() {
+        let listener = listener((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let at = SocketAddr::try_from(rustix::net::getsockname(&listener).unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(at).unwrap();
+        let accepted = rustix::net::accept(&listener).unwrap();
+        assert!(sockopt::tcp_nodelay(&accepted).unwrap());
+        assert!(sockopt::socket_keepalive(&accepted).unwrap());
     }
 }
