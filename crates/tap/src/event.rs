@@ -129,6 +129,13 @@ pub enum What {
         /// Which; never empty.
         bytes: Vec<u8>,
     },
+    /// A datagram was passed on; told only if bytes are wanted.
+    Datagram {
+        /// Which way.
+        direction: Direction,
+        /// What it carries, whole; that may be nothing.
+        bytes: Vec<u8>,
+    },
     /// A side has nothing more to say; told only if bytes are wanted.
     Finished {
         /// Which way.
