@@ -4,7 +4,7 @@
 //! the packets are made that carry just that, with the addresses of those who speak, sequence numbers, checksums, an
 //! acknowledgement for each piece, so that whoever follows streams of captures follows these. What the relay could not
 //! tell in time is missing here as well: a hole in the sequence, as if packets had been lost by whoever captured.
-//! RFC 9293; 7323 (the window's scale).
+//! RFC 9293; 7323 (the window's scale); 6093 (the urgent byte).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,6 +26,7 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
 
 /// Makes segments of what a relay of connections tells.
 #[derive(Debug, Default)]
@@ -86,6 +87,15 @@ impl Streams {
                 let pieces =
                     pieces.map(|(at, payload)| Segment { direction: *direction, flags: flags(at), payload });
                 pieces.chain([bare(direction.opposite(), ACK)]).collect()
+            }
+            What::Urgent { direction, offset, byte } => {
+                stream.seek(id, *direction, *offset);
+                let urgent = Segment {
+                    direction: *direction,
+                    flags: URG | PSH | ACK,
+                    payload: std::slice::from_ref(byte),
+                };
+                vec![urgent, bare(direction.opposite(), ACK)]
             }
             What::Finished { direction, offset } => {
                 stream.seek(id, *direction, *offset);
@@ -151,8 +161,11 @@ impl Stream {
         packet.extend(acknowledged.to_be_bytes());
         packet.extend([((20 + options.len()) as u8 / 4) << 4, flags]);
         packet.extend(u16::MAX.to_be_bytes());
-        // The checksum, and the urgent pointer.
-        packet.extend([0; 4]);
+        // The checksum.
+        packet.extend([0; 2]);
+        // It points behind the urgent byte (RFC 6093, 3.1), which is the last one.
+        let urgent = if flags & URG != 0 { payload.len() as u16 } else { 0 };
+        packet.extend(urgent.to_be_bytes());
         packet.extend(options);
         packet.extend(payload);
         let checksum = fold(pseudo + sum(&packet[start..]));
@@ -279,6 +292,40 @@ mod tests {
             let reset = made.iter().find(|packet| segment(packet).0 & RST != 0);
             assert_eq!(reset.map(|packet| packet[12..16].try_into().unwrap()), from, "{end:?}");
         }
+    }
+
+    #[test]
+    fn an_urgent_byte_is_pointed_at_and_has_a_number_as_any_other() {
+        let bytes = |offset, bytes: &[u8]| What::Bytes { direction: ToServer, offset, bytes: bytes.to_vec() };
+        let whats = [
+            What::Opened,
+            bytes(0, b"before"),
+            What::Urgent { direction: ToServer, offset: 6, byte: b'!' },
+            bytes(7, b"after"),
+            What::Finished { direction: ToServer, offset: 12 },
+        ];
+        let made = packets(1, ends("10.0.0.3:40000", "10.0.0.2:80"), &whats);
+        let begin = segment(&made[0]).1;
+        let urgent = |packet: &[u8]| u16::from_be_bytes(packet[38..40].try_into().unwrap());
+        let seen: Vec<_> = made[3..]
+            .iter()
+            .filter(|packet| packet[12..16] == [10, 0, 0, 3])
+            .map(|packet| {
+                let (flags, number, _, payload) = segment(packet);
+                (flags, number.wrapping_sub(begin), urgent(packet), payload)
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (PSH | ACK, 1, 0, &b"before"[..]),
+                (URG | PSH | ACK, 7, 1, b"!"),
+                (PSH | ACK, 8, 0, b"after"),
+                (FIN | ACK, 13, 0, b""),
+            ]
+        );
+        // And the other side acknowledges it.
+        assert_eq!(segment(&made[6]).2, begin.wrapping_add(8));
     }
 
     #[test]

@@ -346,7 +346,9 @@ fn teller(tap: usize, to: SyncSender<Heard>, keeper: Option<Keeper>, shows: Show
 
 /// Has an event kept; gives what is left of it to be shown.
 fn kept(keeper: &Keeper, tap: usize, event: Event) -> Option<Event> {
-    if let What::Bytes { .. } | What::Datagram { .. } | What::Finished { .. } = event.what {
+    if let What::Bytes { .. } | What::Urgent { .. } | What::Datagram { .. } | What::Finished { .. } =
+        event.what
+    {
         keeper.keep(tap, event);
         return None;
     }

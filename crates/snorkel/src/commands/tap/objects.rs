@@ -60,7 +60,7 @@ pub(super) fn object(tap: usize, event: &Event, called: &Called) -> Result<Strin
             object.event = "ended";
             object.ended = Some(summary);
         }
-        What::Bytes { .. } | What::Datagram { .. } | What::Finished { .. } => {
+        What::Bytes { .. } | What::Urgent { .. } | What::Datagram { .. } | What::Finished { .. } => {
             return Ok(String::new());
         }
     }
