@@ -9,6 +9,8 @@ mod common;
 mod crowd;
 #[path = "tap/datagrams.rs"]
 mod datagrams;
+#[path = "tap/datagrams_kept.rs"]
+mod datagrams_kept;
 #[path = "tap/docker.rs"]
 mod docker;
 #[path = "tap/ends.rs"]

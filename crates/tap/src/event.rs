@@ -129,6 +129,22 @@ pub enum What {
         /// Which; never empty.
         bytes: Vec<u8>,
     },
+    /// TCP's urgent byte was passed on (RFC 6093); told only if bytes are wanted.
+    Urgent {
+        /// Which way.
+        direction: Direction,
+        /// How many bytes stand before it, as of [`What::Bytes`]: it is one of the direction's, and counted with them.
+        offset: u64,
+        /// Which.
+        byte: u8,
+    },
+    /// A datagram was passed on; told only if bytes are wanted.
+    Datagram {
+        /// Which way.
+        direction: Direction,
+        /// What it carries, whole; that may be nothing.
+        bytes: Vec<u8>,
+    },
     /// A side has nothing more to say; told only if bytes are wanted.
     Finished {
         /// Which way.

@@ -8,9 +8,9 @@ use snorkel_netns::{Netns, Process};
 use crate::common::{LONGEST, lab, run, target, wait_until};
 use crate::kit::{Tap, in_order, inside, needs};
 
-const SERVER: &str = "198.19.0.2:7000";
+pub(crate) const SERVER: &str = "198.19.0.2:7000";
 
-fn pair() -> Scoped {
+pub(crate) fn pair() -> Scoped {
     lab(LabSpec::of(vec![NodeSpec::new("server", Kind::Idle), NodeSpec::new("client", Kind::Idle)]))
 }
 
@@ -18,14 +18,14 @@ fn network(lab: &Scoped, node: &str) -> Netns {
     Process::open(lab.node(node).unwrap().pid.unwrap()).unwrap().netns().unwrap()
 }
 
-fn socket(lab: &Scoped, node: &str, at: &str) -> UdpSocket {
+pub(crate) fn socket(lab: &Scoped, node: &str, at: &str) -> UdpSocket {
     let socket = network(lab, node).run(|| UdpSocket::bind(at).unwrap()).unwrap();
     socket.set_read_timeout(Some(LONGEST)).unwrap();
     socket
 }
 
 /// A client that takes answers only from whom it asked.
-fn client(lab: &Scoped, node: &str, to: &str) -> UdpSocket {
+pub(crate) fn client(lab: &Scoped, node: &str, to: &str) -> UdpSocket {
     let any = if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
     let client = socket(lab, node, any);
     client.connect(to).unwrap();
@@ -33,7 +33,7 @@ fn client(lab: &Scoped, node: &str, to: &str) -> UdpSocket {
 }
 
 /// An application that says to whoever asks who that is, until it is told to stop.
-fn serve(socket: UdpSocket) -> std::thread::JoinHandle<()> {
+pub(crate) fn serve(socket: UdpSocket) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 65536];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
@@ -46,7 +46,7 @@ fn serve(socket: UdpSocket) -> std::thread::JoinHandle<()> {
     })
 }
 
-fn ask(client: &UdpSocket, what: &[u8]) -> String {
+pub(crate) fn ask(client: &UdpSocket, what: &[u8]) -> String {
     client.send(what).unwrap();
     let mut buffer = [0; 65536];
     let length = client.recv(&mut buffer).unwrap();

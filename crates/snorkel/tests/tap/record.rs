@@ -15,10 +15,11 @@ use crate::kit::{Tap, attempt, connect, in_order, inside, needs};
 
 /// What tshark makes of a capture; with these words it must not complain.
 #[track_caller]
-fn tshark(file: &Path, words: &[&str]) -> String {
+pub(crate) fn tshark(file: &Path, words: &[&str]) -> String {
     needs("tshark");
-    let options = ["-n", "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"];
-    let output = Command::new("tshark").args(options).args(["-r"]).arg(file).args(words).output().unwrap();
+    let checked = ["ip", "tcp", "udp"].map(|header| format!("-o{header}.check_checksum:TRUE"));
+    let output =
+        Command::new("tshark").arg("-n").args(checked).args(["-r"]).arg(file).args(words).output().unwrap();
     assert!(output.status.success(), "{words:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }

@@ -316,17 +316,18 @@ impl Relay {
     /// A datagram was passed on.
     fn passed(&mut self, id: ConnectionId, direction: Direction, bytes: &[u8]) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
-        let mut said = Vec::new();
+        let (time, mut said) = (now(), Vec::new());
         if let Some(conversation) = &mut flow.said {
-            conversation.feed(direction, now(), bytes, &mut said);
+            conversation.feed(direction, time, bytes, &mut said);
         }
         let before = flow.due;
         flow.passed(direction, bytes.len(), self.idle);
         let (after, ends) = (flow.due, flow.ends);
         self.due.remove(&(before, id));
         self.due.insert((after, id));
-        for said in said {
-            self.tell(id, ends, What::Said(said));
+        let datagram = self.options.bytes.then(|| What::Datagram { direction, bytes: bytes.to_vec() });
+        for what in datagram.into_iter().chain(said.into_iter().map(What::Said)) {
+            self.teller.tell(Word::Event(Event { time, connection: id, ends, what }));
         }
     }
 

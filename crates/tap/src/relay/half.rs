@@ -250,20 +250,28 @@ impl Half {
         self.marked
     }
 
-    /// Sends the urgent byte if all before it has been read. Nothing may wait.
-    pub(crate) fn send_urgent(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<Step, Fault> {
-        let Some(byte) = self.urgent else { return Ok(Step::Moved) };
-        if !urgent::is_at_mark(from).unwrap_or(true) {
-            return Ok(Step::Moved);
-        }
+    /// Whether all before the urgent byte has been read, so that it comes next.
+    pub(crate) fn is_at_urgent(&self, from: BorrowedFd<'_>) -> bool {
+        self.urgent.is_some() && urgent::is_at_mark(from).unwrap_or(true)
+    }
+
+    /// Sends the urgent byte if all before it has been read; gives it if it was sent. Nothing may wait.
+    pub(crate) fn send_urgent(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+    ) -> Result<(Step, Option<u8>), Fault> {
+        let Some(byte) = self.urgent.filter(|_| self.is_at_urgent(from)) else {
+            return Ok((Step::Moved, None));
+        };
         match send(to, &[byte], SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::OOB) {
             Ok(_) => {
                 self.urgent = None;
                 self.passed += 1;
-                Ok(Step::Moved)
+                Ok((Step::Moved, Some(byte)))
             }
-            Err(Errno::AGAIN) => Ok(Step::Full),
-            Err(Errno::INTR) => Ok(Step::Moved),
+            Err(Errno::AGAIN) => Ok((Step::Full, None)),
+            Err(Errno::INTR) => Ok((Step::Moved, None)),
             Err(error) => Err(Fault::Sink(error)),
         }
     }

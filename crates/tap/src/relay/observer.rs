@@ -56,6 +56,23 @@ impl Observer {
         }
     }
 
+    /// Tells an urgent byte that was passed on behind all that was told. A decoder does not see it, as the application that
+    /// reads the stream does not.
+    pub(crate) fn tell_urgent(
+        &mut self,
+        at: (ConnectionId, Ends),
+        direction: Direction,
+        time: Time,
+        byte: u8,
+        teller: &mut Teller,
+    ) {
+        if let Some(told) = &mut self.told {
+            let offset = told[direction.index()];
+            told[direction.index()] += 1;
+            tell(at, time, What::Urgent { direction, offset, byte }, teller);
+        }
+    }
+
     /// Says that a direction has ended.
     pub(crate) fn finish(
         &mut self,

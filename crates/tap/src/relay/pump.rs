@@ -128,9 +128,21 @@ impl<G: Gate> Relay<G> {
                 }
                 return Ok(false);
             }
-            if !waits && half.send_urgent(from.fd.as_fd(), to.fd.as_fd()).map_err(of)? == Step::Full {
-                to.writable = false;
-                return Ok(false);
+            if waits {
+                // What is held back goes before the urgent byte, and that before what would be read now.
+                if half.is_at_urgent(from.fd.as_fd()) {
+                    return Ok(false);
+                }
+            } else {
+                let (step, sent) = half.send_urgent(from.fd.as_fd(), to.fd.as_fd()).map_err(of)?;
+                if step == Step::Full {
+                    to.writable = false;
+                    return Ok(false);
+                }
+                if let Some((byte, observer)) = sent.zip(connection.observer.as_mut()) {
+                    let at = (connection.id, connection.ends);
+                    observer.tell_urgent(at, direction, now(), byte, &mut self.teller);
+                }
             }
             let step = if self.looks || half.is_marked() {
                 let step = self.copy(key, direction).map_err(of)?;

@@ -194,6 +194,7 @@ fn who_is_refused_is_reset_at_once_and_told_why() {
 #[test]
 fn an_urgent_byte_stays_urgent_and_in_its_place() {
     for options in both_ways() {
+        let is_told = options.bytes;
         let relay = Running::start(options);
         let (client, mut server) = relay.connect();
         send(&client, b"before", SendFlags::empty()).unwrap();
@@ -212,9 +213,48 @@ fn an_urgent_byte_stays_urgent_and_in_its_place() {
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_all(&mut server), b"after");
         drop((client, server));
-        assert_eq!(relay.ended().bytes[0], 12);
+        let mut told = Vec::new();
+        loop {
+            match relay.event().what {
+                What::Bytes { offset, bytes, .. } => told.push((offset, false, bytes)),
+                What::Urgent { offset, byte, .. } => told.push((offset, true, vec![byte])),
+                What::Finished { direction: Direction::ToServer, offset } => assert_eq!(offset, 12),
+                What::Ended(summary) => break assert_eq!(summary.bytes[0], 12),
+                _ => {}
+            }
+        }
+        let all = [(0, false, b"before".to_vec()), (6, true, b"!".to_vec()), (7, false, b"after".to_vec())];
+        assert_eq!(told, all[..if is_told { 3 } else { 0 }]);
         relay.stop();
     }
+}
+
+#[test]
+fn an_urgent_byte_behind_bytes_that_are_held_back_is_told_where_it_is_passed_on() {
+    let spoil = Spoil { latency: Duration::from_millis(200), ..Spoil::default() };
+    let relay = Running::start(Options { bytes: true, spoil, ..Options::default() });
+    let (mut client, server) = relay.connect();
+    rustix::net::sockopt::set_socket_oobinline(&client, true).unwrap();
+    send(&server, b"before", SendFlags::empty()).unwrap();
+    send(&server, b"!", SendFlags::OOB).unwrap();
+    send(&server, b"after", SendFlags::empty()).unwrap();
+    server.shutdown(Shutdown::Write).unwrap();
+    let got = read_all(&mut client);
+    assert_eq!(got.len(), 12, "{}", String::from_utf8_lossy(&got));
+    drop((client, server));
+    let mut told = vec![0; 12];
+    loop {
+        match relay.event().what {
+            What::Bytes { offset, bytes, .. } => {
+                told[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+            }
+            What::Urgent { offset, byte, .. } => told[offset as usize] = byte,
+            What::Ended(_) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(String::from_utf8(told), String::from_utf8(got));
+    relay.stop();
 }
 
 #[test]

@@ -56,7 +56,7 @@ const ROOM: usize = 4096;
   snorkel tap -v db:5432 cache:6379           several ports of several targets
   snorkel tap --json web:80 | jq .            an object for each event
   snorkel tap web:80 -w web.pcapng            as packets, for Wireshark; --har web.har for browsers' tools
-  snorkel tap -v dns:53/udp dns:53            questions and answers, over UDP and TCP
+  snorkel tap -v dns:53/udp dns:53            questions and answers, over UDP and TCP; -w keeps both
   snorkel tap web --to db:5432                what web opens to db's port 5432
   snorkel tap web:80 --latency 200ms          answers come 200 ms later
   snorkel tap web:80 --match 'POST /pay' --respond 503
@@ -85,7 +85,7 @@ pub(crate) struct Tap {
     /// One JSON object for each event
     #[arg(long)]
     json: bool,
-    /// Write the conversations to this file as packets (pcapng), from the bytes that pass; `-` is stdout
+    /// Write what TCP and UDP carry to this file as packets (pcapng), made of the bytes that pass; `-` is stdout
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Write HTTP's requests and answers to this file (HAR 1.2, without bodies); `-` is stdout
@@ -110,6 +110,16 @@ enum Purpose {
     Tcp,
     Udp,
     Outbound,
+}
+
+impl Purpose {
+    /// What is relayed for it.
+    fn transport(self) -> Transport {
+        match self {
+            Purpose::Tcp | Purpose::Outbound => Transport::Tcp,
+            Purpose::Udp => Transport::Udp,
+        }
+    }
 }
 
 /// The taps to be, in the order in which they are numbered.
@@ -177,9 +187,9 @@ impl Tap {
         for (at, (id, _)) in networks.keys().enumerate() {
             whose.sees_from(&snapshot, at, *id);
         }
-        if networks.keys().any(|(_, purpose)| *purpose == Purpose::Udp) && wanted.is_some() {
-            return Err(Failure::new("datagrams can be shown, but are not recorded here")
-                .hint("snorkel capture TARGET -w FILE -- udp port PORT"));
+        if networks.keys().all(|(_, purpose)| *purpose == Purpose::Udp) && wanted.har.is_some() {
+            return Err(Failure::new("there is no HTTP in datagrams that could go to --har")
+                .hint("-w FILE keeps them as packets"));
         }
         let form = match (wanted.takes_stdout(), self.json) {
             (true, _) => Form::Nothing,
@@ -239,9 +249,13 @@ impl Tap {
         let (to, heard) = sync_channel::<Heard>(ROOM);
         let mut taps = Vec::new();
         let mut inhabitants = Vec::new();
-        let mut notes = Vec::new();
+        let (mut notes, mut sources) = (Vec::new(), Vec::new());
         for (at, ((_, purpose), network)) in networks.into_iter().enumerate() {
-            let teller = teller(at, to.clone(), keeper.clone(), show.shows());
+            let transport = purpose.transport();
+            // Of datagrams nothing goes to an archive of HTTP.
+            let is_kept = transport == Transport::Tcp || wanted.packets.is_some();
+            let keeper = keeper.as_ref().filter(|_| is_kept).map(|keeper| keeper.of(transport));
+            let teller = teller(at, to.clone(), keeper, show.shows());
             let doors = network.doors();
             let (netns, mut options) = (network.netns, options.clone());
             if purpose == Purpose::Udp {
@@ -261,14 +275,14 @@ impl Tap {
             let typed = self.to.iter().filter(|_| !network.peers.is_empty());
             let peers = typed.map(|peer| format!("{} to {}", network.name, peers::text(peer)));
             let doors: Vec<String> = doors.into_iter().chain(peers).collect();
+            sources.push((transport, doors.join(", ")));
             notes.push((network.name.clone(), doors, tap.notes.clone()));
             taps.push(tap);
             let inhabited = network.inhabitants.into_iter();
             inhabitants.extend(inhabited.map(|(name, process)| Inhabitant { name, process, tap: at }));
         }
         drop((to, keeper));
-        let doors: Vec<String> = notes.iter().map(|(_, doors, _)| doors.join(", ")).collect();
-        let record = |inbox| Recording::start(wanted.open(&doors, whose)?, inbox);
+        let record = |inbox| Recording::start(wanted.open(&sources, whose)?, inbox);
         let recording = match inbox.map(record).transpose() {
             Ok(recording) => recording,
             Err(failure) => {
@@ -332,11 +346,15 @@ fn teller(tap: usize, to: SyncSender<Heard>, keeper: Option<Keeper>, shows: Show
 
 /// Has an event kept; gives what is left of it to be shown.
 fn kept(keeper: &Keeper, tap: usize, event: Event) -> Option<Event> {
-    if let What::Bytes { .. } | What::Finished { .. } = event.what {
+    if let What::Bytes { .. } | What::Urgent { .. } | What::Datagram { .. } | What::Finished { .. } =
+        event.what
+    {
         keeper.keep(tap, event);
         return None;
     }
-    keeper.keep(tap, event.clone());
+    if keeper.wants(&event) {
+        keeper.keep(tap, event.clone());
+    }
     Some(event)
 }
 

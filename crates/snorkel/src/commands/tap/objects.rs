@@ -60,7 +60,9 @@ pub(super) fn object(tap: usize, event: &Event, called: &Called) -> Result<Strin
             object.event = "ended";
             object.ended = Some(summary);
         }
-        What::Bytes { .. } | What::Finished { .. } => return Ok(String::new()),
+        What::Bytes { .. } | What::Urgent { .. } | What::Datagram { .. } | What::Finished { .. } => {
+            return Ok(String::new());
+        }
     }
     let mut line = serde_json::to_string(&object)?;
     line.push('\n');

@@ -3,6 +3,9 @@
 //! What is kept is meant to be whole. So a relay that is faster than a disk waits for it, and its connections with it, as
 //! for any slow reader. But a disk or a pipe that takes nothing at all is no reason for connections to stand still: after
 //! a while nothing is waited for, what finds no room is lost and counted, until there is room again.
+//!
+//! A relay of datagrams never waits: nobody is slowed down by that, and the kernel would throw away what comes meanwhile,
+//! from those who speak and not from the file alone, without a word.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +14,16 @@ use std::time::Duration;
 /// How many bytes may wait.
 const ROOM: usize = 32 << 20;
 /// How long a relay waits for room at most.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Whether room is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// For a while.
+    Some,
+    /// Not at all.
+    None,
+}
 
 #[derive(Debug)]
 struct State<T> {
@@ -55,14 +67,14 @@ pub(super) fn queue<T>() -> (Sender<T>, Receiver<T>) {
 
 impl<T> Sender<T> {
     /// Puts something in that takes about so many bytes; whether there was room for it, or nobody who would take it.
-    pub(super) fn put(&self, item: T, weight: usize) -> bool {
+    pub(super) fn put(&self, item: T, weight: usize, patience: Patience) -> bool {
         let mut state = self.0.state();
         let is_full = |state: &mut State<T>| !state.closed && state.weight + weight > ROOM;
         if is_full(&mut state) {
-            if state.stuck {
+            if patience == Patience::None || state.stuck {
                 return false;
             }
-            let waited = self.0.room.wait_timeout_while(state, PATIENCE, is_full);
+            let waited = self.0.room.wait_timeout_while(state, LONGEST, is_full);
             let (waited, result) = waited.unwrap_or_else(PoisonError::into_inner);
             state = waited;
             if result.timed_out() {
@@ -137,7 +149,7 @@ mod tests {
             all
         });
         // Many times the room.
-        assert!((0..100).all(|number| sender.put(number, ROOM / 3)));
+        assert!((0..100).all(|number| sender.put(number, ROOM / 3, Patience::Some)));
         drop(sender);
         assert_eq!(reader.join().unwrap(), (0..100).collect::<Vec<_>>());
     }
@@ -145,22 +157,33 @@ mod tests {
     #[test]
     fn a_reader_that_reads_nothing_is_waited_for_once_until_it_reads_again() {
         let (sender, receiver) = queue();
-        assert!(sender.put(1, ROOM));
-        assert!(!sender.put(2, 1));
+        assert!(sender.put(1, ROOM, Patience::Some));
+        assert!(!sender.put(2, 1, Patience::Some));
         // From here on without a wait: a thousand of these would take as many seconds.
-        assert!((0..1000).all(|_| !sender.put(3, 1)));
+        assert!((0..1000).all(|_| !sender.put(3, 1, Patience::Some)));
         assert_eq!(receiver.take().unwrap(), [1]);
-        assert!(sender.put(4, 1));
+        assert!(sender.put(4, 1, Patience::Some));
         assert_eq!(receiver.take().unwrap(), [4]);
         drop(sender);
         assert_eq!(receiver.take(), None);
     }
 
     #[test]
+    fn who_has_no_patience_waits_never_and_takes_it_from_nobody() {
+        let (sender, receiver) = queue();
+        assert!(sender.put(1, ROOM, Patience::None));
+        assert!((0..1000).all(|_| !sender.put(2, 1, Patience::None)));
+        let begun = std::time::Instant::now();
+        assert!(!sender.put(3, 1, Patience::Some));
+        assert!(begun.elapsed() >= LONGEST);
+        assert_eq!(receiver.take().unwrap(), [1]);
+    }
+
+    #[test]
     fn without_a_reader_nothing_is_kept_and_nothing_waited_for() {
         let (sender, receiver) = queue();
         drop(receiver);
-        assert!((0..100).all(|number| sender.put(number, ROOM)));
+        assert!((0..100).all(|number| sender.put(number, ROOM, Patience::Some)));
         assert!(sender.0.state().items.is_empty());
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use snorkel_bpf::tap::Transport;
 use snorkel_capture::file::{Output, OutputOptions, Pieces, Statistics, WriteError};
 use snorkel_capture::{Direction as Way, Interface, LinkType, Packet, Timestamp};
 use snorkel_netns::chain;
@@ -16,7 +17,7 @@ use snorkel_tap::event::{Direction, Event, What};
 use snorkel_tap::packets::Packets;
 
 use super::har::{self, Archivist};
-use super::queue::{Receiver, Sender, queue};
+use super::queue::{Patience, Receiver, Sender, queue};
 use crate::commands::capture::captured::now;
 use crate::commands::capture::names::Whose;
 use crate::commands::capture::{owner, section};
@@ -50,8 +51,8 @@ impl Wanted {
             .all(|path| path.as_ref().is_some_and(|path| path.as_os_str() == "-"))
     }
 
-    /// Opens the files. `doors`: the ports of each network, in words.
-    pub(super) fn open(&self, doors: &[String], whose: &Whose) -> Result<Files, Failure> {
+    /// Opens the files. `taps`: what each is of, and its ports, in words.
+    pub(super) fn open(&self, taps: &[(Transport, String)], whose: &Whose) -> Result<Files, Failure> {
         let owner = owner()?;
         let mut all: Vec<Box<dyn Keep>> = Vec::new();
         if let Some(path) = &self.packets {
@@ -59,33 +60,36 @@ impl Wanted {
                 OutputOptions { path: path.clone(), owner, section: section(), ..OutputOptions::default() };
             let mut output = Output::prepare(options)?;
             warn_all(&output.notes());
-            for door in doors {
-                output.interface(interface(door))?;
+            for (transport, doors) in taps {
+                output.interface(interface(*transport, doors))?;
             }
             output.names(whose.unambiguous())?;
             // Whoever reads a pipe sees what it will be at once.
             output.flush()?;
-            let makers = doors.iter().map(|_| Packets::new()).collect();
+            let makers = taps.iter().map(|(transport, _)| Packets::new(*transport)).collect();
             all.push(Box::new(Recorded { output, makers, path: path.clone(), since: now() }));
         }
         if let Some(path) = &self.har {
             let mut pieces = Pieces::begin(path, owner, har::head().as_bytes(), har::END.as_bytes())?;
             warn_all(&pieces.note());
-            let archivists = doors.iter().map(|_| Archivist::default()).collect();
+            let archivists = taps.iter().map(|_| Archivist::default()).collect();
             all.push(Box::new(Archived { pieces, archivists, path: path.clone() }));
         }
         Ok(Files { all, complete: true })
     }
 }
 
-/// What stands for a network in the file.
-fn interface(doors: &str) -> Interface {
+/// What stands for a tap in the file.
+fn interface(transport: Transport, doors: &str) -> Interface {
+    let what = match transport {
+        Transport::Tcp => "numbers, acknowledgements and sizes of packets",
+        Transport::Udp => "numbers, hops and fragments of packets",
+    };
     Interface {
         name: doors.to_owned(),
-        description: "made by snorkel tap from what it relayed: numbers, acknowledgements and sizes of \
-                      packets are not those of the wire"
-            .to_owned(),
+        description: format!("made by snorkel tap from what it relayed: {what} are not those of the wire"),
         link_type: LinkType::RAW,
+        // No packet is cut.
         snaplen: 0,
         mac: None,
         filter: None,
@@ -210,18 +214,33 @@ pub(super) struct Recording {
 pub(super) struct Keeper {
     to: Sender<(usize, Event)>,
     lost: Arc<AtomicU64>,
+    transport: Transport,
 }
 
 impl Keeper {
+    /// The same way for a relay of this transport.
+    pub(super) fn of(&self, transport: Transport) -> Keeper {
+        Keeper { transport, ..self.clone() }
+    }
+
+    /// Whether anything is kept of an event: of flows it is the datagrams alone.
+    pub(super) fn wants(&self, event: &Event) -> bool {
+        self.transport == Transport::Tcp || matches!(event.what, What::Datagram { .. })
+    }
+
     /// Has an event kept, of the tap with this number.
     pub(super) fn keep(&self, tap: usize, event: Event) {
         // What was said has texts, of which it is only known that they are bounded.
         let more = match &event.what {
-            What::Bytes { bytes, .. } => bytes.len(),
+            What::Bytes { bytes, .. } | What::Datagram { bytes, .. } => bytes.len(),
             What::Said(_) => 2048,
             _ => 0,
         };
-        if !self.to.put((tap, event), size_of::<Event>() + more) {
+        let patience = match self.transport {
+            Transport::Tcp => Patience::Some,
+            Transport::Udp => Patience::None,
+        };
+        if !self.to.put((tap, event), size_of::<Event>() + more, patience) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -237,7 +256,7 @@ pub(super) struct Inbox {
 /// was in a file before.
 pub(super) fn way() -> (Keeper, Inbox) {
     let ((to, from), lost) = (queue(), Arc::new(AtomicU64::new(0)));
-    (Keeper { to, lost: Arc::clone(&lost) }, Inbox { from, lost })
+    (Keeper { to, lost: Arc::clone(&lost), transport: Transport::Tcp }, Inbox { from, lost })
 }
 
 impl Recording {

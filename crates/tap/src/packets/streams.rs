@@ -1,14 +1,17 @@
-//! A conversation as packets: what two ends would have sent each other had nobody stood between them.
+//! Streams as segments: what two ends of TCP would have sent each other had nobody stood between them.
 //!
 //! A relay sees streams, not segments. From what it tells (a connection opens, bytes at a place of a direction, an end)
 //! the packets are made that carry just that, with the addresses of those who speak, sequence numbers, checksums, an
 //! acknowledgement for each piece, so that whoever follows streams of captures follows these. What the relay could not
 //! tell in time is missing here as well: a hole in the sequence, as if packets had been lost by whoever captured.
-//! RFC 791, 8200, 9293, 1071 (the checksum); 7323 (the window's scale).
+//! RFC 9293; 7323 (the window's scale); 6093 (the urgent byte).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
+use snorkel_bpf::tap::Transport;
+
+use super::ip::{self, fold, sum};
 use crate::event::{ConnectionId, Direction, End, Ends, Event, Time, What};
 
 /// The longest segment: as long as offloaded ones tend to be, and short enough for both versions of IP.
@@ -23,12 +26,12 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
 
-/// Makes packets of what one relay tells.
+/// Makes segments of what a relay of connections tells.
 #[derive(Debug, Default)]
-pub struct Packets {
+pub(super) struct Streams {
     streams: HashMap<ConnectionId, Stream>,
-    packet: Vec<u8>,
 }
 
 /// One connection, as far as it was told.
@@ -52,22 +55,17 @@ struct Segment<'a> {
     payload: &'a [u8],
 }
 
-impl Packets {
-    /// Nothing was told yet.
-    pub fn new() -> Packets {
-        Packets::default()
-    }
-
-    /// Makes the packets of an event, each an IPv4 or IPv6 packet from its header on, and hands them to `emit` in their
-    /// order. An event that is not about bytes, openings and ends makes none. Once `emit` has failed no more is to be made.
-    pub fn take<E>(
+impl Streams {
+    /// Makes the packets of an event in `packet`, one after the other, and hands them to `emit`.
+    pub(super) fn take<E>(
         &mut self,
         event: &Event,
+        packet: &mut Vec<u8>,
         mut emit: impl FnMut(Time, Direction, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         use Direction::{ToClient, ToServer};
         let id = event.connection;
-        if matches!(event.what, What::Said(_)) {
+        if let What::Said(_) | What::Datagram { .. } = event.what {
             return Ok(());
         }
         let known = self.streams.contains_key(&id);
@@ -90,6 +88,15 @@ impl Packets {
                     pieces.map(|(at, payload)| Segment { direction: *direction, flags: flags(at), payload });
                 pieces.chain([bare(direction.opposite(), ACK)]).collect()
             }
+            What::Urgent { direction, offset, byte } => {
+                stream.seek(id, *direction, *offset);
+                let urgent = Segment {
+                    direction: *direction,
+                    flags: URG | PSH | ACK,
+                    payload: std::slice::from_ref(byte),
+                };
+                vec![urgent, bare(direction.opposite(), ACK)]
+            }
             What::Finished { direction, offset } => {
                 stream.seek(id, *direction, *offset);
                 vec![bare(*direction, FIN | ACK), bare(direction.opposite(), ACK)]
@@ -102,11 +109,11 @@ impl Packets {
                 End::Cut { .. } if stream.finished[ToClient.index()] => Vec::new(),
                 End::Refused { .. } | End::Failed { .. } | End::Cut { .. } => vec![bare(ToClient, RST | ACK)],
             },
-            What::Ended(_) | What::Said(_) => Vec::new(),
+            What::Ended(_) | What::Said(_) | What::Datagram { .. } => Vec::new(),
         };
         for segment in segments {
-            stream.write(segment, &mut self.packet);
-            emit(event.time, segment.direction, &self.packet)?;
+            stream.write(segment, packet);
+            emit(event.time, segment.direction, packet)?;
         }
         if let What::Ended(_) = event.what {
             self.streams.remove(&id);
@@ -117,17 +124,8 @@ impl Packets {
 
 impl Stream {
     fn new(id: ConnectionId, ends: &Ends) -> Stream {
-        let [mut client, mut server] =
-            [ends.client, ends.server].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
-        if client.is_ipv4() != server.is_ipv4() {
-            for end in [&mut client, &mut server] {
-                if let IpAddr::V4(four) = end.ip() {
-                    end.set_ip(four.to_ipv6_mapped().into());
-                }
-            }
-        }
         Stream {
-            ends: [client, server],
+            ends: ip::ends(ends),
             // As behind an opening, should that not be told.
             next: Direction::BOTH.map(|direction| first(id, direction).wrapping_add(1)),
             finished: [false; 2],
@@ -153,7 +151,8 @@ impl Stream {
         let length = 20 + options.len() + payload.len();
         packet.clear();
         self.identification[here] = self.identification[here].wrapping_add(1);
-        let pseudo = header(packet, from.ip(), to.ip(), length, self.identification[here]);
+        let pseudo =
+            ip::header(packet, (from.ip(), to.ip()), Transport::Tcp, length, self.identification[here]);
         let start = packet.len();
         packet.extend(from.port().to_be_bytes());
         packet.extend(to.port().to_be_bytes());
@@ -162,8 +161,11 @@ impl Stream {
         packet.extend(acknowledged.to_be_bytes());
         packet.extend([((20 + options.len()) as u8 / 4) << 4, flags]);
         packet.extend(u16::MAX.to_be_bytes());
-        // The checksum, and the urgent pointer.
-        packet.extend([0; 4]);
+        // The checksum.
+        packet.extend([0; 2]);
+        // It points behind the urgent byte (RFC 6093, 3.1), which is the last one.
+        let urgent = if flags & URG != 0 { payload.len() as u16 } else { 0 };
+        packet.extend(urgent.to_be_bytes());
         packet.extend(options);
         packet.extend(payload);
         let checksum = fold(pseudo + sum(&packet[start..]));
@@ -181,59 +183,6 @@ fn first(id: ConnectionId, direction: Direction) -> u32 {
     (mixed >> 32) as u32
 }
 
-/// Writes the header of a packet with so many bytes of TCP in it; gives the sum of what the checksum counts of it.
-fn header(packet: &mut Vec<u8>, from: IpAddr, to: IpAddr, length: usize, identification: u16) -> u64 {
-    const TCP: u8 = 6;
-    const HOPS: u8 = 64;
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            packet.extend([0x45, 0]);
-            // A segment of 32 KiB at most, and two headers.
-            packet.extend((20 + length as u16).to_be_bytes());
-            packet.extend(identification.to_be_bytes());
-            // Not to be fragmented.
-            packet.extend([0x40, 0, HOPS, TCP, 0, 0]);
-            packet.extend(from.octets());
-            packet.extend(to.octets());
-            let checksum = fold(sum(packet));
-            packet[10..12].copy_from_slice(&checksum.to_be_bytes());
-            sum(&packet[12..20]) + u64::from(TCP) + length as u64
-        }
-        (from, to) => {
-            let six = |address| match address {
-                IpAddr::V4(four) => four.to_ipv6_mapped(),
-                IpAddr::V6(six) => six,
-            };
-            let (from, to): (Ipv6Addr, Ipv6Addr) = (six(from), six(to));
-            packet.extend([0x60, 0, 0, 0]);
-            packet.extend((length as u16).to_be_bytes());
-            packet.extend([TCP, HOPS]);
-            packet.extend(from.octets());
-            packet.extend(to.octets());
-            sum(&packet[8..40]) + u64::from(TCP) + length as u64
-        }
-    }
-}
-
-/// The sum of 16-bit words, the last byte filled up with a zero.
-fn sum(bytes: &[u8]) -> u64 {
-    let words = bytes.chunks_exact(4);
-    let rest = words.remainder();
-    let mut last = [0; 4];
-    last[..rest.len()].copy_from_slice(rest);
-    // Words of 32 bits sum up to the same, once the carries are folded in (RFC 1071, 2).
-    let word = |word: &[u8]| u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-    words.map(word).sum::<u64>() + word(&last)
-}
-
-/// The checksum of a sum.
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -242,6 +191,7 @@ mod tests {
 
     use super::*;
     use crate::event::Summary;
+    use crate::packets::{Maker, Packets};
     use Direction::{ToClient, ToServer};
 
     fn ends(client: &str, server: &str) -> Ends {
@@ -254,7 +204,7 @@ mod tests {
 
     /// The packets of these events of a connection.
     fn packets(id: u64, ends: Ends, whats: &[What]) -> Vec<Vec<u8>> {
-        let (mut packets, mut made) = (Packets::new(), Vec::new());
+        let (mut packets, mut made) = (Packets::new(Transport::Tcp), Vec::new());
         for what in whats {
             let event = Event { time: Time(1), connection: ConnectionId(id), ends, what: what.clone() };
             let mut emit = |_, _, packet: &[u8]| {
@@ -263,7 +213,8 @@ mod tests {
             };
             packets.take(&event, &mut emit).unwrap();
         }
-        assert!(packets.streams.is_empty() || !matches!(whats.last(), Some(What::Ended(_))));
+        let Maker::Streams(Streams { streams }) = &packets.maker else { unreachable!() };
+        assert!(streams.is_empty() || !matches!(whats.last(), Some(What::Ended(_))));
         made
     }
 
@@ -341,6 +292,40 @@ mod tests {
             let reset = made.iter().find(|packet| segment(packet).0 & RST != 0);
             assert_eq!(reset.map(|packet| packet[12..16].try_into().unwrap()), from, "{end:?}");
         }
+    }
+
+    #[test]
+    fn an_urgent_byte_is_pointed_at_and_has_a_number_as_any_other() {
+        let bytes = |offset, bytes: &[u8]| What::Bytes { direction: ToServer, offset, bytes: bytes.to_vec() };
+        let whats = [
+            What::Opened,
+            bytes(0, b"before"),
+            What::Urgent { direction: ToServer, offset: 6, byte: b'!' },
+            bytes(7, b"after"),
+            What::Finished { direction: ToServer, offset: 12 },
+        ];
+        let made = packets(1, ends("10.0.0.3:40000", "10.0.0.2:80"), &whats);
+        let begin = segment(&made[0]).1;
+        let urgent = |packet: &[u8]| u16::from_be_bytes(packet[38..40].try_into().unwrap());
+        let seen: Vec<_> = made[3..]
+            .iter()
+            .filter(|packet| packet[12..16] == [10, 0, 0, 3])
+            .map(|packet| {
+                let (flags, number, _, payload) = segment(packet);
+                (flags, number.wrapping_sub(begin), urgent(packet), payload)
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (PSH | ACK, 1, 0, &b"before"[..]),
+                (URG | PSH | ACK, 7, 1, b"!"),
+                (PSH | ACK, 8, 0, b"after"),
+                (FIN | ACK, 13, 0, b""),
+            ]
+        );
+        // And the other side acknowledges it.
+        assert_eq!(segment(&made[6]).2, begin.wrapping_add(8));
     }
 
     #[test]
