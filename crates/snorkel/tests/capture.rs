@@ -15,6 +15,8 @@ mod kit;
 mod ledger;
 #[path = "capture/lines.rs"]
 mod lines;
+#[path = "capture/pipes.rs"]
+mod pipes;
 #[path = "capture/reading.rs"]
 mod reading;
 #[path = "capture/xdp.rs"]

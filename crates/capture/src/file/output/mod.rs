@@ -12,7 +12,6 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +21,7 @@ use std::time::Duration;
 pub use pieces::Pieces;
 pub use place::{Owner, Rights};
 
-use crate::file::{Section, Statistics, WriteError, Writer, Written};
+use crate::file::{Patience, Section, Statistics, WriteError, Writer, Written};
 use crate::packet::{Interface, Packet, Timestamp};
 use naming::Series;
 use place::{Inode, Opened, Place};
@@ -51,6 +50,8 @@ pub struct OutputOptions {
     pub owner: Option<Owner>,
     /// What every file says about itself.
     pub section: Section,
+    /// How long it is waited for who reads a pipe; `None`: as long as it takes.
+    pub patience: Option<Patience>,
 }
 
 /// An output.
@@ -69,6 +70,7 @@ pub struct Output {
     /// What the files that are finished have come to.
     finished: Written,
     notes: Vec<String>,
+    waits_for_reader: bool,
 }
 
 /// A series of files.
@@ -91,6 +93,7 @@ impl Output {
         let mut notes = Vec::new();
         let mut writer = None;
         let mut series = None;
+        let mut waits_for_reader = false;
         if options.path.as_os_str() == "-" {
             if options.rotate.is_some() {
                 let why = "a series of files needs a file's name".into();
@@ -114,9 +117,11 @@ impl Output {
                     since: Timestamp(0),
                 });
             } else {
-                let (file, note) = single(&place, &name, &options.path)?;
+                let Opened { file, note, unread, .. } = single(&place, &name, &options.path)?;
                 notes.extend(note);
-                writer = Some(begin(file, &options.path.display().to_string(), &options)?);
+                let begun = begin(file, &options.path.display().to_string(), &options)?;
+                waits_for_reader = unread;
+                writer = Some(if unread { begun.unread() } else { begun });
             }
         }
         Ok(Output {
@@ -128,7 +133,13 @@ impl Output {
             names: BTreeMap::new(),
             finished: Written::default(),
             notes,
+            waits_for_reader,
         })
+    }
+
+    /// Whether it is a FIFO that nobody had open for reading when it was opened: what is written waits until somebody has.
+    pub fn waits_for_reader(&self) -> bool {
+        self.waits_for_reader
     }
 
     /// The directory of a series, open: what rights have to leave within reach (Landlock).
@@ -273,7 +284,7 @@ impl Output {
             }
         }
         let name = files.series.name(files.number + 1, time);
-        let Opened { file, made, note } = files.place.file(&name, true)?;
+        let Opened { file, made, note, .. } = files.place.file(&name, true)?;
         self.notes.extend(note);
         let shown = files.place.name(&name);
         let begun = begin(file, &shown, &self.options).and_then(|mut writer| {
@@ -327,7 +338,10 @@ impl Output {
 }
 
 fn begin(to: impl Into<OwnedFd>, name: &str, options: &OutputOptions) -> Result<Writer, WriteError> {
-    let writer = Writer::new(to, name, &options.section);
+    let mut writer = Writer::new(to, name, &options.section);
+    if let Some(patience) = &options.patience {
+        writer = writer.patient(patience.clone());
+    }
     if !options.compress {
         return Ok(writer);
     }
@@ -358,14 +372,14 @@ fn place_of(path: &Path, owner: Option<Owner>) -> Result<Place, WriteError> {
     Place::open(path.parent().unwrap_or(Path::new("")), owner)
 }
 
-/// Opens a file that is not one of a series, and gives what went not quite as it should.
-fn single(place: &Place, name: &OsStr, path: &Path) -> Result<(File, Option<String>), WriteError> {
-    let Opened { file, note, .. } = place.file(name, false)?;
-    if file.is_terminal() {
+/// Opens a file that is not one of a series.
+fn single(place: &Place, name: &OsStr, path: &Path) -> Result<Opened, WriteError> {
+    let opened = place.file(name, false)?;
+    if opened.file.is_terminal() {
         let name = path.display().to_string();
         return Err(WriteError::Refused { name, why: "it is a terminal".into() });
     }
-    Ok((file, note))
+    Ok(opened)
 }
 
 fn later(since: Timestamp, by: Duration, now: Timestamp) -> bool {

@@ -6,6 +6,7 @@
 mod compress;
 mod encode;
 mod lost;
+mod patience;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::file::{Section, Statistics, WriteError};
 use crate::packet::{Interface, Packet};
 use compress::Compressor;
 pub use lost::Lost;
+pub use patience::{Asked, Patience};
 pub(super) use sink::Sink;
 use sink::last_block;
 
@@ -64,6 +66,18 @@ impl Writer {
             packets: 0,
             broken: None,
         }
+    }
+
+    /// From here on a reader of a pipe is waited for so long. Without that as long as it takes.
+    pub fn patient(mut self, patience: Patience) -> Writer {
+        self.sink.set_patience(patience);
+        self
+    }
+
+    /// It is a FIFO that nobody has open for reading: what is written waits until somebody has.
+    pub(super) fn unread(mut self) -> Writer {
+        self.sink.set_unread();
+        self
     }
 
     /// From here on what is written is compressed by zstd. To be said before anything is written.

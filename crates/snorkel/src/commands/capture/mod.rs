@@ -17,11 +17,11 @@ mod wanted;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use snorkel_capture::confine::{Needs, confine};
-use snorkel_capture::file::{Output, OutputOptions, Owner, Rotate, Section};
+use snorkel_capture::file::{Output, OutputOptions, Owner, Patience, Rotate, Section};
 use snorkel_capture::pair::Pairs;
 use snorkel_capture::recorder::Recorder;
 use snorkel_capture::ring::run_first;
@@ -147,11 +147,21 @@ impl Capture {
             return follow::open_for_reader(channel, survey, &self.wanted(), &self.filter, settings);
         }
         // From here on a signal ends the capture, not the process: what was captured is kept.
-        let signals = Signals::take()?;
+        let Signals { stop, usr1 } = Signals::take()?;
+        let patience = Patience::new(stop);
         let begun = if self.follow { begin::following()? } else { begin::once(survey, &self, settings)? };
+        let until = self.lasting.map(|time| Instant::now() + time);
         let filters = Filters::new(&self.filter, self.snaplen, &begun.world.snapshot)?;
         let trigger = self.trigger(&begun.world.snapshot)?;
-        let output = self.write.clone().map(|path| self.output(path, rotate)).transpose()?;
+        let output = self.write.clone().map(|path| self.output(path, rotate, &patience)).transpose()?;
+        if let Some(path) =
+            self.write.as_ref().filter(|_| output.as_ref().is_some_and(Output::waits_for_reader))
+        {
+            warn_all([&format!(
+                "nobody reads {} yet; packets wait in memory until somebody does",
+                path.display()
+            )]);
+        }
         let needs = Needs {
             directory: output
                 .as_ref()
@@ -168,8 +178,8 @@ impl Capture {
                 Err(error) => tracing::info!("{}", snorkel_netns::chain(&error)),
             }
         }
-        let mut live = Live::new(self.sink(output), filters, trigger, signals)?;
-        live.limits = Limits { count: self.count, time: self.lasting, after: self.after };
+        let mut live = Live::new(self.sink(output), filters, trigger, patience, usr1)?;
+        live.limits = Limits { count: self.count, until, after: self.after };
         live.show = show;
         live.seams = rotate.is_some();
         live.pairs = self.pair.then(Pairs::new);
@@ -246,7 +256,7 @@ impl Capture {
         Ok(Some(Trigger::new(on)))
     }
 
-    fn output(&self, path: PathBuf, rotate: Option<Rotate>) -> Result<Output, Failure> {
+    fn output(&self, path: PathBuf, rotate: Option<Rotate>, patience: &Patience) -> Result<Output, Failure> {
         Ok(Output::prepare(OutputOptions {
             path,
             rotate,
@@ -254,6 +264,7 @@ impl Capture {
             compress: self.compress,
             owner: owner()?,
             section: section(),
+            patience: Some(patience.clone()),
         })?)
     }
 

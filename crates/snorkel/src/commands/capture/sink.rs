@@ -38,7 +38,9 @@ impl From<io::Error> for Trouble {
 impl From<WriteError> for Trouble {
     fn from(error: WriteError) -> Trouble {
         let (lost, closed) = match &error {
-            WriteError::Full { lost, .. } | WriteError::Write { lost, .. } => (lost.clone(), false),
+            WriteError::Unread { lost, .. }
+            | WriteError::Full { lost, .. }
+            | WriteError::Write { lost, .. } => (lost.clone(), false),
             WriteError::Closed { .. } => (Lost::default(), true),
             _ => (Lost::default(), false),
         };
