@@ -12,6 +12,7 @@ use snorkel_capture::recorder::Recorder;
 use snorkel_capture::{Interface, LinkType, Packet, Timestamp};
 
 use crate::commands::look::Look;
+use crate::commands::to_stdout;
 use crate::failure::Failure;
 
 /// Connections whose relative sequence numbers are kept.
@@ -190,7 +191,7 @@ impl Sink for Objects {
 fn write_out(text: &mut Vec<u8>) -> Result<(), Trouble> {
     let written = io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush());
     text.clear();
-    Ok(written?)
+    Ok(written.map_err(to_stdout)?)
 }
 
 /// Files.
