@@ -29,7 +29,8 @@ use place::{Inode, Opened, Place};
 /// When a new file begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotate {
-    /// Before a file would be longer than so many bytes. A packet that is too long for it is written all the same.
+    /// Before a file would be longer than so many bytes, of a compressed one those that are in it. A packet that is too
+    /// long for it is written all the same.
     Size(u64),
     /// With the first packet that is so much later than the file's first.
     Time(Duration),
@@ -245,11 +246,20 @@ impl Output {
 
     /// Begins the next file of the series if this packet belongs there.
     fn turn(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
+        let reserve = self.reserve();
         let Some(files) = &self.series else { return Ok(()) };
-        if let Some(writer) = &self.writer {
+        if let Some(writer) = &mut self.writer {
             let full = match files.rotate {
                 Rotate::Size(most) => {
-                    writer.written().packets > 0 && writer.size_with(packet) + self.reserve() > most
+                    let is_full = |writer: &Writer| {
+                        writer.written().packets > 0 && writer.size_with(packet) + reserve > most
+                    };
+                    // How long the file would be is known of what is compressed. With less and less room each piece is
+                    // smaller, down to one that is not worth it.
+                    if is_full(writer) && writer.uncompressed() > PIECE.min(most / 8) {
+                        writer.flush()?;
+                    }
+                    is_full(writer)
                 }
                 Rotate::Time(after) => later(files.since, after, packet.time),
             };
@@ -347,6 +357,9 @@ fn begin(to: impl Into<OwnedFd>, name: &str, options: &OutputOptions) -> Result<
     }
     writer.compressed().map_err(|source| WriteError::Open { what: "set up the compression".into(), source })
 }
+
+/// What is gathered for a compressed file is not compressed for the file's length alone if it is less than this.
+const PIECE: u64 = 16 << 10;
 
 /// How messages call standard output.
 const STDOUT: &str = "standard output";

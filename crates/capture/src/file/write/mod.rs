@@ -173,6 +173,11 @@ impl Writer {
         self.size() + encode::packet_length(packet.data.len().min(LONGEST), packet.direction) as u64
     }
 
+    /// How many bytes are gathered that will be fewer in the file.
+    pub(super) fn uncompressed(&self) -> u64 {
+        if self.compressor.is_some() { self.buffer.len() as u64 } else { 0 }
+    }
+
     #[inline]
     fn written_if_full(&mut self) -> Result<(), WriteError> {
         let full = if self.compressor.is_some() { compress::PIECE } else { BUFFER };
