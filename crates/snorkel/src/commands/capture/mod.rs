@@ -80,7 +80,7 @@ pub(crate) struct Capture {
     #[arg(long, value_enum, value_name = "container|host|both", default_value = "container")]
     side: Side,
     /// Write pcapng to this file; `-` is stdout
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "json")]
     write: Option<PathBuf>,
     /// End after so many packets
     #[arg(short, long, value_name = "N", conflicts_with = "ring", value_parser = clap::value_parser!(u64).range(1..))]
