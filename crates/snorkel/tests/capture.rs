@@ -9,6 +9,8 @@ mod docker;
 mod ends;
 #[path = "capture/files.rs"]
 mod files;
+#[path = "capture/following.rs"]
+mod following;
 #[path = "capture/kit.rs"]
 mod kit;
 #[path = "capture/ledger.rs"]

@@ -266,7 +266,9 @@ impl Finder {
     fn names(&mut self, about: &About) -> Arc<Names> {
         if !self.numeric && about.names.len() != self.known {
             let mut names = Names::new();
-            for (address, name) in &about.names {
+            // One that is called by its numbers is called nothing.
+            let named = about.names.iter().filter(|(address, name)| name.parse() != Ok(**address));
+            for (address, name) in named {
                 names.add(Scope::FILE, *address, name);
             }
             self.known = about.names.len();

@@ -1,6 +1,7 @@
 //! Where packets go: lines, objects, files, the flight recorder.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -198,12 +199,12 @@ fn write_out(text: &mut Vec<u8>) -> Result<(), Trouble> {
 pub(super) struct Files {
     output: Output,
     /// Of a file in which a name holds throughout, while names may change: every address with the one name that it has
-    /// had so far, or none if it has had two. What is left in the end is told at the file's end.
+    /// had so far, which was told at once, or none if it has had two. In the end these are told to be called nothing.
     throughout: Option<BTreeMap<IpAddr, Option<String>>>,
 }
 
 impl Files {
-    /// `changing`: names are told at the end, and only those that held throughout.
+    /// `changing`: of an address that has had two names neither holds in the end.
     pub(super) fn new(output: Output, changing: bool) -> Files {
         Files { output, throughout: changing.then(BTreeMap::new) }
     }
@@ -217,13 +218,18 @@ impl Sink for Files {
 
     fn names(&mut self, _: &Arc<Names>, certain: Vec<(IpAddr, String)>) -> Result<(), Trouble> {
         let Some(throughout) = &mut self.throughout else { return Ok(self.output.names(certain)?) };
+        let mut new = Vec::new();
         for (address, name) in certain {
-            let known = throughout.entry(address).or_insert_with(|| Some(name.clone()));
-            if known.as_ref() != Some(&name) {
-                *known = None;
+            match throughout.entry(address) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Some(name.clone()));
+                    new.push((address, name));
+                }
+                Entry::Occupied(known) if known.get().as_ref() == Some(&name) => {}
+                Entry::Occupied(mut known) => *known.get_mut() = None,
             }
         }
-        Ok(())
+        Ok(self.output.names(new)?)
     }
 
     fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
@@ -255,7 +261,10 @@ impl Sink for Files {
 
     fn finish(&mut self) -> Result<(), Trouble> {
         let names = self.throughout.take().into_iter().flatten();
-        let told = self.output.names(names.filter_map(|(address, name)| Some((address, name?))));
+        // What was told cannot be taken back; but an address that is called by its numbers is called nothing.
+        let unnamed =
+            names.filter(|(_, name)| name.is_none()).map(|(address, _)| (address, address.to_string()));
+        let told = self.output.names(unnamed);
         self.output.finish()?;
         Ok(told?)
     }
