@@ -196,3 +196,20 @@ fn stdout_goes_on_waiting_for_others_who_write_to_it() {
     let flags = rustix::fs::fcntl_getfl(&others).unwrap();
     assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
 }
+
+#[test]
+fn lines_and_objects_that_nobody_reads_are_no_different() {
+    let lab = lab(LabSpec::default());
+    for words in [&[][..], &["--json"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        let client = target(&lab, "client");
+        let mut command = snorkel([&["capture", &client], words, &["--", NUMBERED]].concat());
+        command.stdout(write);
+        let capture = Capture::into(command);
+        send(&lab, "client", 9, 0..2 * MANY, 32);
+        wait_until_full(&read, 60_000);
+        let ran = capture.stop();
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.stderr.contains("nobody read standard output in the end"), "{ran:?}");
+    }
+}

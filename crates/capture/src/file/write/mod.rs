@@ -8,6 +8,7 @@ mod encode;
 mod lost;
 mod patience;
 mod sink;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use lost::Lost;
 pub use patience::{Asked, Patience};
 pub(super) use sink::Sink;
 use sink::last_block;
+pub use stream::Stream;
 
 /// What is gathered before it is written: what stays in a processor's cache, beside the packets that it is made of.
 const BUFFER: usize = 64 << 10;

@@ -15,13 +15,14 @@ mod trigger;
 mod wanted;
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use snorkel_capture::confine::{Needs, confine};
-use snorkel_capture::file::{Output, OutputOptions, Owner, Patience, Rotate, Section};
+use snorkel_capture::file::{Output, OutputOptions, Owner, Patience, Rotate, Section, Stream};
 use snorkel_capture::pair::Pairs;
 use snorkel_capture::recorder::Recorder;
 use snorkel_capture::ring::run_first;
@@ -178,7 +179,7 @@ impl Capture {
                 Err(error) => tracing::info!("{}", snorkel_netns::chain(&error)),
             }
         }
-        let mut live = Live::new(self.sink(output), filters, trigger, patience, usr1)?;
+        let mut live = Live::new(self.sink(output, &patience)?, filters, trigger, patience, usr1)?;
         live.limits = Limits { count: self.count, until, after: self.after };
         live.show = show;
         live.seams = rotate.is_some();
@@ -268,19 +269,23 @@ impl Capture {
         })?)
     }
 
-    fn sink(&self, output: Option<Output>) -> Box<dyn Sink> {
+    fn sink(&self, output: Option<Output>, patience: &Patience) -> Result<Box<dyn Sink>, Failure> {
         // Each file of a series tells the names of its time; who reads a pipe wants them at once.
         let whole = self.rotate.is_none() && self.write.as_ref().is_some_and(|path| path.as_os_str() != "-");
         let files = output.map(|output| Files::new(output, self.follow && whole));
-        match (files, self.ring) {
+        let stdout = || {
+            let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
+            Ok::<_, Failure>(Stream::new(stdout, "standard output", patience.clone()))
+        };
+        Ok(match (files, self.ring) {
             (Some(files), Some(window)) => {
                 let memory = usize::try_from(self.ring_size).unwrap_or(usize::MAX);
                 Box::new(Flight::new(files, Recorder::new(window, memory)))
             }
             (Some(files), None) => Box::new(files),
-            (None, _) if self.look.json => Box::new(Objects::default()),
-            (None, _) => Box::new(Lines::new(&self.look)),
-        }
+            (None, _) if self.look.json => Box::new(Objects::new(stdout()?)),
+            (None, _) => Box::new(Lines::new(&self.look, stdout()?)),
+        })
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use snorkel_capture::dissect::{Printer, Sequences, Summary};
-use snorkel_capture::file::{Lost, Output, Statistics, WriteError, Written};
+use snorkel_capture::file::{Lost, Output, Statistics, Stream, WriteError, Written};
 use snorkel_capture::names::Names;
 use snorkel_capture::recorder::Recorder;
 use snorkel_capture::{Interface, LinkType, Packet, Timestamp};
 
 use crate::commands::look::Look;
-use crate::commands::to_stdout;
 use crate::failure::Failure;
 
 /// Connections whose relative sequence numbers are kept.
@@ -105,16 +104,18 @@ pub(super) struct Lines {
     sequences: Option<Sequences>,
     link_types: Vec<LinkType>,
     text: Vec<u8>,
+    stdout: Stream,
 }
 
 impl Lines {
-    pub(super) fn new(look: &Look) -> Lines {
+    pub(super) fn new(look: &Look, stdout: Stream) -> Lines {
         Lines {
             numeric: look.numeric,
             printer: Printer::new(look.style(), Arc::default()),
             sequences: (!look.absolute).then(|| Sequences::new(CONNECTIONS)),
             link_types: Vec::new(),
             text: Vec::new(),
+            stdout,
         }
     }
 }
@@ -143,24 +144,30 @@ impl Sink for Lines {
                 .map(|(known, link_type)| known.base(link_type, packet));
             self.printer.line(packet, base.unwrap_or_default(), &mut self.text);
             if self.text.len() > 64 * 1024 {
-                write_out(&mut self.text)?;
+                write_out(&mut self.text, &mut self.stdout)?;
             }
         }
         // Lines are looked at as they come.
-        write_out(&mut self.text)
+        write_out(&mut self.text, &mut self.stdout)
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {
-        write_out(&mut self.text)
+        write_out(&mut self.text, &mut self.stdout)
     }
 }
 
 /// An object a packet, on stdout.
-#[derive(Default)]
 pub(super) struct Objects {
     names: Arc<Names>,
     interfaces: Vec<Interface>,
     text: Vec<u8>,
+    stdout: Stream,
+}
+
+impl Objects {
+    pub(super) fn new(stdout: Stream) -> Objects {
+        Objects { names: Arc::default(), interfaces: Vec::new(), text: Vec::new(), stdout }
+    }
 }
 
 impl Sink for Objects {
@@ -181,18 +188,18 @@ impl Sink for Objects {
                 .map_err(io::Error::from)?;
             self.text.push(b'\n');
         }
-        write_out(&mut self.text)
+        write_out(&mut self.text, &mut self.stdout)
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {
-        write_out(&mut self.text)
+        write_out(&mut self.text, &mut self.stdout)
     }
 }
 
-fn write_out(text: &mut Vec<u8>) -> Result<(), Trouble> {
-    let written = io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush());
+fn write_out(text: &mut Vec<u8>, stdout: &mut Stream) -> Result<(), Trouble> {
+    let written = stdout.write_all(text);
     text.clear();
-    Ok(written.map_err(to_stdout)?)
+    Ok(written?)
 }
 
 /// Files.
