@@ -271,14 +271,16 @@ impl Output {
         self.next(packet.time)
     }
 
-    /// What the counters at a file's end will take, about: 4 counters, 2 moments.
+    /// What the counters at a file's end will take, about: 4 counters, 2 moments; and, of a compressed file, the headers
+    /// of what cannot be compressed.
     fn reserve(&self) -> u64 {
         let of = |statistics: &Option<Statistics>| {
             statistics
                 .as_ref()
                 .map_or(0, |s| 132 + s.comments.iter().map(|comment| comment.len() as u64 + 8).sum::<u64>())
         };
-        self.statistics.iter().map(of).sum()
+        let headers = if self.options.compress { HEADERS } else { 0 };
+        self.statistics.iter().map(of).sum::<u64>() + headers
     }
 
     fn next(&mut self, time: Timestamp) -> Result<(), WriteError> {
@@ -360,6 +362,9 @@ fn begin(to: impl Into<OwnedFd>, name: &str, options: &OutputOptions) -> Result<
 
 /// What is gathered for a compressed file is not compressed for the file's length alone if it is less than this.
 const PIECE: u64 = 16 << 10;
+
+/// A frame's header, and three bytes for each of the blocks of the last pieces (RFC 8878): a piece has eight at most.
+const HEADERS: u64 = 64;
 
 /// How messages call standard output.
 const STDOUT: &str = "standard output";
