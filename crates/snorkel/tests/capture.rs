@@ -9,12 +9,16 @@ mod docker;
 mod ends;
 #[path = "capture/files.rs"]
 mod files;
+#[path = "capture/following.rs"]
+mod following;
 #[path = "capture/kit.rs"]
 mod kit;
 #[path = "capture/ledger.rs"]
 mod ledger;
 #[path = "capture/lines.rs"]
 mod lines;
+#[path = "capture/pipes.rs"]
+mod pipes;
 #[path = "capture/reading.rs"]
 mod reading;
 #[path = "capture/xdp.rs"]

@@ -94,6 +94,14 @@ pub enum WriteError {
         /// The output's name.
         name: String,
     },
+    /// A pipe was not read until its writer was to end.
+    #[error("nobody read {name} in the end; what could not be written is lost")]
+    Unread {
+        /// The output's name.
+        name: String,
+        /// How many packets had been accepted, but are not in the file.
+        lost: Lost,
+    },
     /// No room is left: on the file system, in the user's quota, or under the limit of a file's size.
     #[error("no room is left for {name}")]
     Full {
@@ -147,7 +155,9 @@ impl WriteError {
     /// How many packets had been accepted, but are not in the file.
     pub fn lost(&self) -> u64 {
         match self {
-            WriteError::Full { lost, .. } | WriteError::Write { lost, .. } => lost.total(),
+            WriteError::Unread { lost, .. }
+            | WriteError::Full { lost, .. }
+            | WriteError::Write { lost, .. } => lost.total(),
             _ => 0,
         }
     }

@@ -15,4 +15,4 @@ pub use about::{About, Names, Section, Statistics};
 pub use error::{ReadError, WriteError};
 pub use output::{Output, OutputOptions, Owner, Pieces, Rights, Rotate};
 pub use read::{Batch, Reader};
-pub use write::{Lost, Writer, Written};
+pub use write::{Asked, Lost, Patience, Stream, Writer, Written};

@@ -36,12 +36,22 @@ impl Budget {
     /// The smallest ring, in bytes.
     pub const LEAST: usize = FEWEST_BLOCKS * SMALLEST_BLOCK;
 
+    /// The largest ring, in bytes, but for a block: the kernel counts them in 32 bits.
+    pub const MOST: usize = 4 << 30;
+
     /// What each of so many rings gets, in bytes. Where more links may join later, they are to be counted too.
     pub fn share(&self, links: usize) -> Result<usize> {
         let share = self.total / links.max(1);
         if share < Budget::LEAST {
             let at_most = self.total / Budget::LEAST;
             return Err(Error::Budget { total: self.total, links, least: Budget::LEAST, at_most });
+        }
+        if share > Budget::MOST {
+            return Err(Error::TooLarge {
+                total: self.total,
+                links,
+                most: links.max(1).saturating_mul(Budget::MOST),
+            });
         }
         Ok(share)
     }
@@ -103,6 +113,10 @@ mod tests {
         assert_eq!(Plan::of(budget.share(1).unwrap()).retire().as_millis(), 15);
         assert_eq!(Plan::of(budget.share(50).unwrap()).retire().as_millis(), 60);
         assert!(matches!(error, Error::Budget { at_most: 128, .. }), "{error}");
+        let huge = Budget { total: 10 << 30 };
+        assert_eq!(huge.share(3).unwrap(), (10 << 30) / 3);
+        let error = huge.share(2).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { most, .. } if most == 8 << 30), "{error}");
     }
 
     proptest! {

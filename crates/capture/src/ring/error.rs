@@ -73,6 +73,16 @@ pub enum Error {
         /// How many rings the budget allows.
         at_most: usize,
     },
+    /// The budget is more than so many rings can take.
+    #[error("{links} rings take no more than {most} bytes together, and {total} are too many")]
+    TooLarge {
+        /// The whole budget in bytes.
+        total: usize,
+        /// How many rings were wanted.
+        links: usize,
+        /// What they take at most, in bytes.
+        most: usize,
+    },
 }
 
 impl Error {

@@ -36,7 +36,12 @@ use crate::render::text::printable;
 pub(crate) fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.map_err(|e| std::io::Error::new(e.kind(), format!("cannot write to stdout: {e}")))
+    written.map_err(to_stdout)
+}
+
+/// Says what could not be done; a closed pipe can still be told from the rest.
+pub(crate) fn to_stdout(error: std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("cannot write to stdout: {error}"))
 }
 
 /// Says on stderr, a line each, what could not be read. With stderr gone there is nobody to tell.

@@ -12,15 +12,15 @@ use serde::Serialize;
 use snorkel_capture::dissect::{Base, Printer, Sequences, Style, Summary};
 use snorkel_capture::file::{About, Batch, Reader};
 use snorkel_capture::filter::{Filter, Mode, Options, SystemNames, WithHosts};
-use snorkel_capture::flows::{Flows, Report};
+use snorkel_capture::flows::{Count, Flow, Flows, Report};
 use snorkel_capture::names::{Names, Scope};
-use snorkel_capture::{LinkType, Packet};
+use snorkel_capture::{Interface, LinkType, Packet};
 use snorkel_topology::SCHEMA;
 
 use crate::cli::Globals;
 use crate::commands::capture::filter::refused;
 use crate::commands::look::Look;
-use crate::commands::print;
+use crate::commands::{print, to_stdout};
 use crate::failure::{Failure, Outcome};
 use crate::render::flows as render;
 
@@ -94,10 +94,8 @@ impl Read {
         sieve.refuse_untried(reader.about())?;
         let (report, about) = (flows.report(), reader.about());
         if self.look.json {
-            print(&format!(
-                "{}\n",
-                serde_json::to_string_pretty(&Stats { schema: SCHEMA, report: &report })?
-            ))?;
+            let stats = Stats::new(&report, &about.interfaces);
+            print(&format!("{}\n", serde_json::to_string_pretty(&stats)?))?;
         } else {
             let names = finder.names(about);
             print(&render::flows(&report, &about.interfaces, &names, globals.style()))?;
@@ -141,8 +139,8 @@ impl Read {
             return Err(failure);
         }
         match stopped {
-            Some(error) => return Err(error.into()),
-            None => io::stdout().flush()?,
+            Some(error) => return Err(to_stdout(error).into()),
+            None => io::stdout().flush().map_err(to_stdout)?,
         }
         result?;
         sieve.refuse_untried(reader.about())?;
@@ -154,8 +152,31 @@ impl Read {
 #[derive(Serialize)]
 struct Stats<'a> {
     schema: u32,
+    flows: Vec<NamedFlow<'a>>,
+    evicted: u64,
+    evicted_total: Count,
+    other: Count,
+}
+
+/// A flow, with the name of the interface that it has only the number of.
+#[derive(Serialize)]
+struct NamedFlow<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    link: &'a str,
     #[serde(flatten)]
-    report: &'a Report,
+    flow: &'a Flow,
+}
+
+impl<'a> Stats<'a> {
+    fn new(report: &'a Report, interfaces: &'a [Interface]) -> Stats<'a> {
+        let named = |flow: &'a Flow| {
+            let link = interfaces.get(flow.interface).map_or("", |interface| interface.name.as_str());
+            NamedFlow { link, flow }
+        };
+        let Report { flows, evicted, evicted_total, other } = report;
+        let (evicted, evicted_total, other) = (*evicted, *evicted_total, *other);
+        Stats { schema: SCHEMA, flows: flows.iter().map(named).collect(), evicted, evicted_total, other }
+    }
 }
 
 /// What is found out about a batch before it is rendered, in the capture's order.
@@ -245,7 +266,9 @@ impl Finder {
     fn names(&mut self, about: &About) -> Arc<Names> {
         if !self.numeric && about.names.len() != self.known {
             let mut names = Names::new();
-            for (address, name) in &about.names {
+            // One that is called by its numbers is called nothing.
+            let named = about.names.iter().filter(|(address, name)| name.parse() != Ok(**address));
+            for (address, name) in named {
                 names.add(Scope::FILE, *address, name);
             }
             self.known = about.names.len();

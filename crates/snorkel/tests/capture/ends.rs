@@ -17,7 +17,7 @@ const NUMBERED: &str = "udp dst port 9";
 
 /// `ip` in a node's network.
 #[track_caller]
-fn ip(lab: &Scoped, node: &str, words: &[&str]) {
+pub(crate) fn ip(lab: &Scoped, node: &str, words: &[&str]) {
     let status = inside(lab, node, || Command::new("ip").args(words).status().unwrap());
     assert!(status.success(), "ip {words:?}");
 }

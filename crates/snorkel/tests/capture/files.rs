@@ -316,8 +316,11 @@ fn the_oldest_files_go_and_compressed_ones_are_captures_too() {
     let files = captures(dir.path());
     assert_eq!(files.len(), 3, "{files:?}");
     let mut last = Vec::new();
-    for file in &files {
+    for (at, file) in files.iter().enumerate() {
         assert!(file.to_str().unwrap().ends_with(".pcapng.zst"), "{files:?}");
+        // It is the file that has this size, not what was compressed.
+        let length = fs::metadata(file).unwrap().len();
+        assert!(length <= 50_000 && (at == 2 || length > 40_000), "{} has {length} bytes", file.display());
         let plain = file.with_extension("");
         assert!(Command::new("zstd").arg("-dq").arg(file).status().unwrap().success());
         last.extend(numbers(&plain));

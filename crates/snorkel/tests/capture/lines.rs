@@ -321,3 +321,27 @@ fn a_targets_name_is_a_host_in_the_filter() {
     let ran = capture.finish();
     assert!(ran.stdout.contains(&format!("> {}/web:80 TCP [S]", lab.name)), "{ran:?}");
 }
+
+#[test]
+fn objects_do_not_go_into_a_file() {
+    let lab = lab(LabSpec::default());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.pcapng");
+    let ran =
+        run(["capture", &target(&lab, "client"), "-w", file.to_str().unwrap(), "--json", "--for", "1ms"]);
+    assert_eq!(ran.status, 2, "{ran:?}");
+    assert!(ran.stderr.contains("--json") && !file.exists(), "{ran:?}");
+}
+
+#[test]
+fn more_memory_than_rings_take_is_refused_with_the_limit() {
+    let lab = lab(LabSpec::default());
+    let (client, web) = (target(&lab, "client"), target(&lab, "web"));
+    for (words, limit) in
+        [(&[&client[..]][..], "4GiB"), (&[&client, &web], "8GiB"), (&[&client, "--follow"], "32GiB")]
+    {
+        let ran = run([&["capture"], words, &["--buffer", "100GiB", "--for", "1ms"]].concat());
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.stderr.contains(&format!("  try: --buffer {limit}\n")), "{ran:?}");
+    }
+}

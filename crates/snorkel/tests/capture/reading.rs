@@ -131,6 +131,10 @@ fn the_table_of_flows_agrees_with_tshark() {
     .unwrap();
     let mut ours = BTreeMap::new();
     for flow in stats["flows"].as_array().unwrap() {
+        assert_eq!(
+            (&flow["link"], &flow["interface"]),
+            (&format!("{}/client/eth0", sample.lab).into(), &0.into())
+        );
         let number = |way: &str, what: &str| flow[way][what].as_u64().unwrap();
         ours.insert(
             flow["client"]["port"].as_u64().unwrap(),
@@ -248,5 +252,17 @@ fn a_mistake_in_the_filter_is_told_of_a_capture_without_packets_too() {
         assert!(wrong.status != 0 && wrong.stderr.contains("prot"), "{wrong:?}");
         let right = read(&file, &[words, &["--", "tcp port 80"]].concat());
         assert_eq!(right.status, 0, "{right:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_below_stdout_is_told_with_what_was_being_done() {
+    let sample = Sample::new();
+    for words in [&[][..], &["--json"], &["--stats"]] {
+        let mut command = snorkel([&["read", sample.file.to_str().unwrap()], words].concat());
+        command.stdout(fs::File::create("/dev/full").unwrap());
+        let ran = Ran::from(command.output().unwrap());
+        let told = "snorkel: cannot write to stdout: No space left on device";
+        assert!(ran.status == 1 && ran.stderr.starts_with(told), "{words:?}: {ran:?}");
     }
 }

@@ -12,7 +12,6 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +21,7 @@ use std::time::Duration;
 pub use pieces::Pieces;
 pub use place::{Owner, Rights};
 
-use crate::file::{Section, Statistics, WriteError, Writer, Written};
+use crate::file::{Patience, Section, Statistics, WriteError, Writer, Written};
 use crate::packet::{Interface, Packet, Timestamp};
 use naming::Series;
 use place::{Inode, Opened, Place};
@@ -30,7 +29,8 @@ use place::{Inode, Opened, Place};
 /// When a new file begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotate {
-    /// Before a file would be longer than so many bytes. A packet that is too long for it is written all the same.
+    /// Before a file would be longer than so many bytes, of a compressed one those that are in it. A packet that is too
+    /// long for it is written all the same.
     Size(u64),
     /// With the first packet that is so much later than the file's first.
     Time(Duration),
@@ -51,6 +51,8 @@ pub struct OutputOptions {
     pub owner: Option<Owner>,
     /// What every file says about itself.
     pub section: Section,
+    /// How long it is waited for who reads a pipe; `None`: as long as it takes.
+    pub patience: Option<Patience>,
 }
 
 /// An output.
@@ -69,6 +71,7 @@ pub struct Output {
     /// What the files that are finished have come to.
     finished: Written,
     notes: Vec<String>,
+    waits_for_reader: bool,
 }
 
 /// A series of files.
@@ -91,6 +94,7 @@ impl Output {
         let mut notes = Vec::new();
         let mut writer = None;
         let mut series = None;
+        let mut waits_for_reader = false;
         if options.path.as_os_str() == "-" {
             if options.rotate.is_some() {
                 let why = "a series of files needs a file's name".into();
@@ -114,9 +118,11 @@ impl Output {
                     since: Timestamp(0),
                 });
             } else {
-                let (file, note) = single(&place, &name, &options.path)?;
+                let Opened { file, note, unread, .. } = single(&place, &name, &options.path)?;
                 notes.extend(note);
-                writer = Some(begin(file, &options.path.display().to_string(), &options)?);
+                let begun = begin(file, &options.path.display().to_string(), &options)?;
+                waits_for_reader = unread;
+                writer = Some(if unread { begun.unread() } else { begun });
             }
         }
         Ok(Output {
@@ -128,7 +134,13 @@ impl Output {
             names: BTreeMap::new(),
             finished: Written::default(),
             notes,
+            waits_for_reader,
         })
+    }
+
+    /// Whether it is a FIFO that nobody had open for reading when it was opened: what is written waits until somebody has.
+    pub fn waits_for_reader(&self) -> bool {
+        self.waits_for_reader
     }
 
     /// The directory of a series, open: what rights have to leave within reach (Landlock).
@@ -234,11 +246,20 @@ impl Output {
 
     /// Begins the next file of the series if this packet belongs there.
     fn turn(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
+        let reserve = self.reserve();
         let Some(files) = &self.series else { return Ok(()) };
-        if let Some(writer) = &self.writer {
+        if let Some(writer) = &mut self.writer {
             let full = match files.rotate {
                 Rotate::Size(most) => {
-                    writer.written().packets > 0 && writer.size_with(packet) + self.reserve() > most
+                    let is_full = |writer: &Writer| {
+                        writer.written().packets > 0 && writer.size_with(packet) + reserve > most
+                    };
+                    // How long the file would be is known of what is compressed. With less and less room each piece is
+                    // smaller, down to one that is not worth it.
+                    if is_full(writer) && writer.uncompressed() > PIECE.min(most / 8) {
+                        writer.flush()?;
+                    }
+                    is_full(writer)
                 }
                 Rotate::Time(after) => later(files.since, after, packet.time),
             };
@@ -250,14 +271,16 @@ impl Output {
         self.next(packet.time)
     }
 
-    /// What the counters at a file's end will take, about: 4 counters, 2 moments.
+    /// What the counters at a file's end will take, about: 4 counters, 2 moments; and, of a compressed file, the headers
+    /// of what cannot be compressed.
     fn reserve(&self) -> u64 {
         let of = |statistics: &Option<Statistics>| {
             statistics
                 .as_ref()
                 .map_or(0, |s| 132 + s.comments.iter().map(|comment| comment.len() as u64 + 8).sum::<u64>())
         };
-        self.statistics.iter().map(of).sum()
+        let headers = if self.options.compress { HEADERS } else { 0 };
+        self.statistics.iter().map(of).sum::<u64>() + headers
     }
 
     fn next(&mut self, time: Timestamp) -> Result<(), WriteError> {
@@ -273,7 +296,7 @@ impl Output {
             }
         }
         let name = files.series.name(files.number + 1, time);
-        let Opened { file, made, note } = files.place.file(&name, true)?;
+        let Opened { file, made, note, .. } = files.place.file(&name, true)?;
         self.notes.extend(note);
         let shown = files.place.name(&name);
         let begun = begin(file, &shown, &self.options).and_then(|mut writer| {
@@ -327,12 +350,21 @@ impl Output {
 }
 
 fn begin(to: impl Into<OwnedFd>, name: &str, options: &OutputOptions) -> Result<Writer, WriteError> {
-    let writer = Writer::new(to, name, &options.section);
+    let mut writer = Writer::new(to, name, &options.section);
+    if let Some(patience) = &options.patience {
+        writer = writer.patient(patience.clone());
+    }
     if !options.compress {
         return Ok(writer);
     }
     writer.compressed().map_err(|source| WriteError::Open { what: "set up the compression".into(), source })
 }
+
+/// What is gathered for a compressed file is not compressed for the file's length alone if it is less than this.
+const PIECE: u64 = 16 << 10;
+
+/// A frame's header, and three bytes for each of the blocks of the last pieces (RFC 8878): a piece has eight at most.
+const HEADERS: u64 = 64;
 
 /// How messages call standard output.
 const STDOUT: &str = "standard output";
@@ -358,14 +390,14 @@ fn place_of(path: &Path, owner: Option<Owner>) -> Result<Place, WriteError> {
     Place::open(path.parent().unwrap_or(Path::new("")), owner)
 }
 
-/// Opens a file that is not one of a series, and gives what went not quite as it should.
-fn single(place: &Place, name: &OsStr, path: &Path) -> Result<(File, Option<String>), WriteError> {
-    let Opened { file, note, .. } = place.file(name, false)?;
-    if file.is_terminal() {
+/// Opens a file that is not one of a series.
+fn single(place: &Place, name: &OsStr, path: &Path) -> Result<Opened, WriteError> {
+    let opened = place.file(name, false)?;
+    if opened.file.is_terminal() {
         let name = path.display().to_string();
         return Err(WriteError::Refused { name, why: "it is a terminal".into() });
     }
-    Ok((file, note))
+    Ok(opened)
 }
 
 fn later(since: Timestamp, by: Duration, now: Timestamp) -> bool {

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use super::place::Opened;
 use super::{Owner, STDOUT, name_of, place_of, single, stdout};
 use crate::file::WriteError;
 use crate::file::write::{Lost, Sink};
@@ -34,8 +35,12 @@ impl Pieces {
             (Sink::new(stdout()?, STDOUT.to_owned()), None)
         } else {
             let name = name_of(path)?;
-            let (file, note) = single(&place_of(path, owner)?, name, path)?;
-            (Sink::new(file.into(), path.display().to_string()), note)
+            let Opened { file, note, unread, .. } = single(&place_of(path, owner)?, name, path)?;
+            let mut sink = Sink::new(file.into(), path.display().to_string());
+            if unread {
+                sink.set_unread();
+            }
+            (sink, note)
         };
         let mut pieces = Pieces { sink, end, written: 0, closed: false, note };
         pieces.write(head)?;

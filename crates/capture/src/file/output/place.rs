@@ -57,6 +57,8 @@ pub(super) struct Opened {
     pub(super) made: Option<Inode>,
     /// What went not quite as it should.
     pub(super) note: Option<String>,
+    /// Whether it is a FIFO that nobody has open for reading.
+    pub(super) unread: bool,
 }
 
 /// Which file: device and inode.
@@ -121,7 +123,7 @@ impl Place {
                 Err(Unusable::Refused(why)) => {
                     return Err(WriteError::Refused { name: self.name(name), why: why.to_owned() });
                 }
-                Ok(file) => return Ok(Opened { file, made: None, note: None }),
+                Ok((file, unread)) => return Ok(Opened { file, made: None, note: None, unread }),
             }
         }
         // A link to nothing looks like this too.
@@ -140,10 +142,11 @@ impl Place {
             let e = io::Error::from(e);
             note = Some(format!("{} stays with user {}: {e}", self.name(name), about.st_uid));
         }
-        Ok(Opened { file: file.into(), made: Some(inode(&about)), note })
+        Ok(Opened { file: file.into(), made: Some(inode(&about)), note, unread: false })
     }
 
-    fn existing(&self, name: &OsStr, regular: bool) -> Result<File, Unusable> {
+    /// Opens what is there already; says whether it is a FIFO that nobody reads.
+    fn existing(&self, name: &OsStr, regular: bool) -> Result<(File, bool), Unusable> {
         let look =
             |extra| openat(&self.directory, name, OFlags::PATH | OFlags::CLOEXEC | extra, Mode::empty());
         let mut found = look(OFlags::NOFOLLOW)?;
@@ -177,11 +180,15 @@ impl Place {
         // The very inode that was looked at, whatever its name has come to mean since.
         let path = format!("/proc/thread-self/fd/{}", found.as_raw_fd());
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        if FileType::from_raw_mode(about.st_mode) == FileType::Fifo {
+            let (file, unread) = fifo(&path, flags)?;
+            return Ok((file.into(), unread));
+        }
         let file = rustix::fs::open(&path, flags, Mode::empty())?;
         if FileType::from_raw_mode(about.st_mode) == FileType::RegularFile {
             rustix::fs::ftruncate(&file, 0)?;
         }
-        Ok(file.into())
+        Ok((file.into(), false))
     }
 
     /// Whether this is a directory where a stranger can put something in the way, and this is a stranger's.
@@ -224,6 +231,20 @@ impl Place {
             fowner: removes && others && mode.contains(Mode::SVTX) && self.about.st_uid != uid,
         }
     }
+}
+
+/// Opens a FIFO for writing without waiting for who reads it (fifo(7)); says whether there is nobody yet.
+fn fifo(path: &str, flags: OFlags) -> Result<(OwnedFd, bool), Errno> {
+    let open = |flags: OFlags| rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty());
+    match open(flags) {
+        Err(Errno::NXIO) => {}
+        other => return Ok((other?, false)),
+    }
+    // Later it may be out of reach, so it is opened now: its own end for reading lets that for writing open, and is closed.
+    let reader = open(OFlags::RDONLY | OFlags::CLOEXEC).map_err(|_| Errno::NXIO)?;
+    let writer = open(flags)?;
+    drop(reader);
+    Ok((writer, true))
 }
 
 /// Why a file that is there cannot be written to.

@@ -79,7 +79,8 @@ fn a_series_by_size_loses_nothing_and_every_file_is_whole_in_itself() {
         }
         output.finish().unwrap();
         let names = names(directory.path());
-        assert!(names.len() >= 10, "{names:?}");
+        // The noise is not so noisy that nothing can be saved.
+        assert!(names.len() >= if compress { 5 } else { 10 }, "{names:?}");
         assert_eq!(output.files(), names.len() as u64);
         let (mut all, mut bytes) = (Vec::new(), 0);
         for (index, name) in names.iter().enumerate() {

@@ -6,7 +6,9 @@
 mod compress;
 mod encode;
 mod lost;
+mod patience;
 mod sink;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +20,10 @@ use crate::file::{Section, Statistics, WriteError};
 use crate::packet::{Interface, Packet};
 use compress::Compressor;
 pub use lost::Lost;
+pub use patience::{Asked, Patience};
 pub(super) use sink::Sink;
 use sink::last_block;
+pub use stream::Stream;
 
 /// What is gathered before it is written: what stays in a processor's cache, beside the packets that it is made of.
 const BUFFER: usize = 64 << 10;
@@ -64,6 +68,18 @@ impl Writer {
             packets: 0,
             broken: None,
         }
+    }
+
+    /// From here on a reader of a pipe is waited for so long. Without that as long as it takes.
+    pub fn patient(mut self, patience: Patience) -> Writer {
+        self.sink.set_patience(patience);
+        self
+    }
+
+    /// It is a FIFO that nobody has open for reading: what is written waits until somebody has.
+    pub(super) fn unread(mut self) -> Writer {
+        self.sink.set_unread();
+        self
     }
 
     /// From here on what is written is compressed by zstd. To be said before anything is written.
@@ -157,6 +173,11 @@ impl Writer {
     #[inline]
     pub(super) fn size_with(&self, packet: &Packet<'_>) -> u64 {
         self.size() + encode::packet_length(packet.data.len().min(LONGEST), packet.direction) as u64
+    }
+
+    /// How many bytes are gathered that will be fewer in the file.
+    pub(super) fn uncompressed(&self) -> u64 {
+        if self.compressor.is_some() { self.buffer.len() as u64 } else { 0 }
     }
 
     #[inline]

@@ -1,9 +1,11 @@
 //! A link of a capture, and the account of it.
 
-use snorkel_capture::Timestamp;
+use std::collections::BTreeMap;
+
 use snorkel_capture::file::Statistics;
 use snorkel_capture::filter::Filter;
-use snorkel_capture::ring::Ledger;
+use snorkel_capture::ring::{Ledger, RingId};
+use snorkel_capture::{Packet, Timestamp};
 
 use super::spots::Spot;
 
@@ -66,6 +68,26 @@ impl Captured {
             comments: Vec::new(),
         }
     }
+}
+
+/// Those that the filters let through, where the kernel could not run them; `None`: all.
+pub(super) fn let_through<'a>(
+    packets: &[Packet<'a>],
+    captured: &mut BTreeMap<RingId, Captured>,
+) -> Option<Vec<Packet<'a>>> {
+    if captured.values().all(|captured| captured.filter.is_none()) {
+        return None;
+    }
+    let mut fits = |packet: &Packet<'a>| {
+        let Some(captured) = captured.get_mut(&packet.interface) else { return true };
+        let fits = captured.filter.as_ref().is_none_or(|filter| filter.matches(packet));
+        if !fits {
+            captured.turned_away += 1;
+            captured.left_out += u64::from(packet.original_length);
+        }
+        fits
+    };
+    Some(packets.iter().copied().filter(|packet| fits(packet)).collect())
 }
 
 /// The time of day.

@@ -11,8 +11,6 @@ use crate::failure::Failure;
 
 /// What was gathered is written out after this time at the latest.
 const FLUSH: Duration = Duration::from_millis(200);
-/// Who asks twice within this time asks once: timeout(1) tells the process, and then the group that it is in.
-const AT_ONCE: Duration = Duration::from_millis(500);
 /// The counters on the terminal.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -21,8 +19,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Limits {
     /// After so many packets.
     pub(super) count: Option<u64>,
-    /// After so long.
-    pub(super) time: Option<Duration>,
+    /// At this moment.
+    pub(super) until: Option<Instant>,
     /// So long after the trigger.
     pub(super) after: Duration,
 }
@@ -34,10 +32,8 @@ pub(super) struct Course {
     flush: Option<Instant>,
     stop: bool,
     ending: bool,
-    /// When it was first asked to end.
-    asked: Option<Instant>,
     /// When all rings were told to close.
-    end: Option<Timestamp>,
+    end: Option<(Timestamp, Instant)>,
     /// What stopped the writing: the first of it.
     trouble: Option<Trouble>,
     unwritten: Lost,
@@ -53,14 +49,12 @@ pub(super) struct Due {
 
 impl Course {
     pub(super) fn begin(limits: Limits, ticks: bool) -> Course {
-        let start = Instant::now();
         Course {
-            until: limits.time.map(|time| start + time),
-            tick: ticks.then(|| start + TICK),
+            until: limits.until,
+            tick: ticks.then(|| Instant::now() + TICK),
             flush: None,
             stop: false,
             ending: false,
-            asked: None,
             end: None,
             trouble: None,
             unwritten: Lost::default(),
@@ -97,12 +91,6 @@ impl Course {
         self.until = Some(self.until.map_or(end, |until| until.min(end)));
     }
 
-    /// Whether it is asked to end once more, after it was asked before.
-    pub(super) fn is_asked_again(&mut self) -> bool {
-        let now = Instant::now();
-        now > *self.asked.get_or_insert(now) + AT_ONCE
-    }
-
     /// It ends now.
     pub(super) fn stop(&mut self) {
         self.stop = true;
@@ -132,7 +120,7 @@ impl Course {
         }
         self.ending = true;
         self.until = None;
-        self.end = Some(now());
+        self.end = Some((now(), Instant::now()));
         true
     }
 
@@ -141,9 +129,14 @@ impl Course {
         self.ending
     }
 
+    /// When it ends or has begun to end, as far as that is known.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        self.end.map_or(self.until, |(_, moment)| Some(moment))
+    }
+
     /// Until when everything was captured.
     pub(super) fn end(&self) -> Timestamp {
-        self.end.unwrap_or_else(now)
+        self.end.map_or_else(now, |(time, _)| time)
     }
 
     /// Which packets could not be written, and why. That nobody reads any more is no failure.

@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// As many links may join as there are at the beginning, and at least so many in all, before memory is short.
 const EXPECTED: usize = 8;
 
-/// When something could not be read, it is read again after this time if nothing happens before, then after twice the
+/// When something could not be read, or found no memory, it is read again after this time if nothing happens before, then after twice the
 /// time, and so on.
 const AGAIN: Duration = Duration::from_secs(1);
 /// But never later than after this.
@@ -217,20 +217,27 @@ fn follow(
             None => *each.insert(share(total, (2 * spots.len()).max(EXPECTED))?),
         };
         let mut opener = Opener::new(&query, &snapshot, filters, settings.snaplen, bytes);
+        let mut short = false;
         for spot in spots {
-            if !known.insert((spot.netns, spot.index)) {
+            if known.contains(&(spot.netns, spot.index)) {
                 continue;
             }
             let name = spot.interface.name.clone();
             if (opened + 1) * bytes > total {
                 let free = opened.saturating_sub(freed(channel)?);
                 if (free + 1) * bytes > total {
+                    // It is when another one has gone.
+                    short = true;
                     let text = format!("{name} is not captured: --buffer is used up by {opened} links");
-                    send(channel, &Message::Warning(text), &[])?;
+                    if told.insert(text.clone()) {
+                        again = AGAIN;
+                        send(channel, &Message::Warning(text), &[])?;
+                    }
                     continue;
                 }
                 opened = free;
             }
+            known.insert((spot.netns, spot.index));
             match opener.open(spot) {
                 Ok((ring, spot)) => {
                     opened += 1;
@@ -253,11 +260,12 @@ fn follow(
             }
         }
         send(channel, &Message::Ready, &[])?;
-        let goes_on = if snapshot.warnings.is_empty() {
+        let goes_on = if snapshot.warnings.is_empty() && !short {
             again = AGAIN;
             changes.wait()
         } else {
-            // An engine that did not answer has things to tell that no event will announce once more.
+            // An engine that did not answer has things to tell that no event will announce once more; nor will one announce
+            // that a ring's memory is free.
             let after = again;
             again = AT_LAST.min(2 * again);
             changes.wait_at_most(after)

@@ -3,22 +3,23 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use snorkel_capture::file::Lost;
+use snorkel_capture::file::{Asked, Lost, Patience};
 use snorkel_capture::pair::{Fate, Pairs, Tally};
 use snorkel_capture::ring::{Ledger, LinkState, Ring, RingId, Session, Turn};
 use snorkel_capture::{Packet, Timestamp};
 use snorkel_topology::Snapshot;
 
 use super::begin::{Begun, Member, World};
-use super::captured::{Captured, now};
+use super::captured::{Captured, let_through, now};
 use super::course::{Course, Due, Limits};
 use super::filter::Filters;
 use super::follow::{Follower, Message};
 use super::opening::{filter_here, netmask};
-use super::signals::{Signals, drain};
+use super::signals::drain;
 use super::sink::{Sink, Trouble};
 use super::spots::Spot;
 use super::trigger::{Kind, Trigger};
@@ -47,7 +48,10 @@ pub(super) struct Live {
     follower: Option<Follower>,
     filters: Filters,
     trigger: Option<Trigger>,
-    signals: Signals,
+    /// That it is asked to end, which also what waits for a reader has to know.
+    patience: Patience,
+    /// SIGUSR1.
+    usr1: UnixStream,
     taken: u64,
     /// When it ends of its own.
     pub(super) limits: Limits,
@@ -80,11 +84,12 @@ impl Live {
         sink: Box<dyn Sink>,
         filters: Filters,
         trigger: Option<Trigger>,
-        signals: Signals,
+        patience: Patience,
+        usr1: UnixStream,
     ) -> Result<Live, Failure> {
         let session = Session::new()?;
-        session.watch(&signals.stop, STOP)?;
-        session.watch(&signals.usr1, USR1)?;
+        session.watch(&patience, STOP)?;
+        session.watch(&usr1, USR1)?;
         Ok(Live {
             session,
             sink,
@@ -94,7 +99,8 @@ impl Live {
             follower: None,
             filters,
             trigger,
-            signals,
+            patience,
+            usr1,
             taken: 0,
             limits: Limits::default(),
             pairs: None,
@@ -234,6 +240,7 @@ impl Live {
         // Lines need no clock.
         let ticks = self.show || self.sink.written().is_some();
         let mut course = Course::begin(self.limits, ticks);
+        self.patience.end_at(course.ends_at());
         if let Err(failure) = self.turns(&mut course) {
             // What was captured is kept, and accounted for.
             course.fail(Trouble { failure, lost: Lost::default(), closed: false });
@@ -246,16 +253,10 @@ impl Live {
         loop {
             match self.session.next(course.deadline())? {
                 Turn::Packets => self.packets(course)?,
-                Turn::Woken(STOP) => {
-                    drain(&self.signals.stop);
-                    if course.is_asked_again() {
-                        // What is still under way is not waited for.
-                        return Ok(());
-                    }
-                    course.stop();
-                }
+                // What comes over it is looked at after every turn.
+                Turn::Woken(STOP) => {}
                 Turn::Woken(USR1) => {
-                    drain(&self.signals.usr1);
+                    drain(&self.usr1);
                     if self.trigger.as_mut().is_some_and(Trigger::by_signal) {
                         self.release(course);
                     }
@@ -283,17 +284,24 @@ impl Live {
             }
             // At every turn: where packets never pause there is no turn for the time alone.
             self.keep_time(course)?;
+            match self.patience.asked() {
+                Asked::No => {}
+                Asked::Once => course.stop(),
+                // What is still under way is not waited for.
+                Asked::Again => return Ok(()),
+            }
             if course.begins_to_end() {
                 self.session.expect_more(false);
                 self.session.stop_all()?;
             }
+            self.patience.end_at(course.ends_at());
         }
     }
 
     /// Hands packets on, as many as are wanted.
     fn packets(&mut self, course: &mut Course) -> Result<(), Failure> {
         self.tell_before_a_seam()?;
-        let wanted = wanted(self.session.packets(), &mut self.captured);
+        let wanted = let_through(self.session.packets(), &mut self.captured);
         let all = wanted.as_deref().unwrap_or(self.session.packets());
         let left = self.limits.count.map_or(u64::MAX, |count| count - self.taken);
         let (packets, surplus) = all.split_at(all.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
@@ -312,13 +320,16 @@ impl Live {
                 pairs.see(packet);
             });
         }
+        self.taken += packets.len() as u64;
+        if self.limits.count == Some(self.taken) {
+            self.patience.end_at(Some(Instant::now()));
+        }
         let captured = &self.captured;
         let kind = |ring| {
             let captured: &Captured = captured.get(&ring)?;
             Some(Kind { link_type: captured.spot.interface.link_type, netmask: captured.netmask })
         };
         let result = take(self.sink.as_mut(), self.trigger.as_mut(), packets, kind);
-        self.taken += packets.len() as u64;
         match result {
             Ok(triggered) => {
                 if triggered {
@@ -476,23 +487,6 @@ fn take(
     sink.release()?;
     sink.take(&packets[at..])?;
     Ok(true)
-}
-
-/// Those that the filters let through, where the kernel could not run them; `None`: all.
-fn wanted<'a>(packets: &[Packet<'a>], captured: &mut BTreeMap<RingId, Captured>) -> Option<Vec<Packet<'a>>> {
-    if captured.values().all(|captured| captured.filter.is_none()) {
-        return None;
-    }
-    let mut fits = |packet: &Packet<'a>| {
-        let Some(captured) = captured.get_mut(&packet.interface) else { return true };
-        let fits = captured.filter.as_ref().is_none_or(|filter| filter.matches(packet));
-        if !fits {
-            captured.turned_away += 1;
-            captured.left_out += u64::from(packet.original_length);
-        }
-        fits
-    };
-    Some(packets.iter().copied().filter(|packet| fits(packet)).collect())
 }
 
 /// Whether counters are to be shown while it runs: on a terminal that no lines go to.

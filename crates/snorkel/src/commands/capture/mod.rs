@@ -15,13 +15,14 @@ mod trigger;
 mod wanted;
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use snorkel_capture::confine::{Needs, confine};
-use snorkel_capture::file::{Output, OutputOptions, Owner, Rotate, Section};
+use snorkel_capture::file::{Output, OutputOptions, Owner, Patience, Rotate, Section, Stream};
 use snorkel_capture::pair::Pairs;
 use snorkel_capture::recorder::Recorder;
 use snorkel_capture::ring::run_first;
@@ -80,7 +81,7 @@ pub(crate) struct Capture {
     #[arg(long, value_enum, value_name = "container|host|both", default_value = "container")]
     side: Side,
     /// Write pcapng to this file; `-` is stdout
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "json")]
     write: Option<PathBuf>,
     /// End after so many packets
     #[arg(short, long, value_name = "N", conflicts_with = "ring", value_parser = clap::value_parser!(u64).range(1..))]
@@ -147,11 +148,21 @@ impl Capture {
             return follow::open_for_reader(channel, survey, &self.wanted(), &self.filter, settings);
         }
         // From here on a signal ends the capture, not the process: what was captured is kept.
-        let signals = Signals::take()?;
+        let Signals { stop, usr1 } = Signals::take()?;
+        let patience = Patience::new(stop);
         let begun = if self.follow { begin::following()? } else { begin::once(survey, &self, settings)? };
+        let until = self.lasting.map(|time| Instant::now() + time);
         let filters = Filters::new(&self.filter, self.snaplen, &begun.world.snapshot)?;
         let trigger = self.trigger(&begun.world.snapshot)?;
-        let output = self.write.clone().map(|path| self.output(path, rotate)).transpose()?;
+        let output = self.write.clone().map(|path| self.output(path, rotate, &patience)).transpose()?;
+        if let Some(path) =
+            self.write.as_ref().filter(|_| output.as_ref().is_some_and(Output::waits_for_reader))
+        {
+            warn_all([&format!(
+                "nobody reads {} yet; packets wait in memory until somebody does",
+                path.display()
+            )]);
+        }
         let needs = Needs {
             directory: output
                 .as_ref()
@@ -168,8 +179,8 @@ impl Capture {
                 Err(error) => tracing::info!("{}", snorkel_netns::chain(&error)),
             }
         }
-        let mut live = Live::new(self.sink(output), filters, trigger, signals)?;
-        live.limits = Limits { count: self.count, time: self.lasting, after: self.after };
+        let mut live = Live::new(self.sink(output, &patience)?, filters, trigger, patience, usr1)?;
+        live.limits = Limits { count: self.count, until, after: self.after };
         live.show = show;
         live.seams = rotate.is_some();
         live.pairs = self.pair.then(Pairs::new);
@@ -246,7 +257,7 @@ impl Capture {
         Ok(Some(Trigger::new(on)))
     }
 
-    fn output(&self, path: PathBuf, rotate: Option<Rotate>) -> Result<Output, Failure> {
+    fn output(&self, path: PathBuf, rotate: Option<Rotate>, patience: &Patience) -> Result<Output, Failure> {
         Ok(Output::prepare(OutputOptions {
             path,
             rotate,
@@ -254,22 +265,27 @@ impl Capture {
             compress: self.compress,
             owner: owner()?,
             section: section(),
+            patience: Some(patience.clone()),
         })?)
     }
 
-    fn sink(&self, output: Option<Output>) -> Box<dyn Sink> {
+    fn sink(&self, output: Option<Output>, patience: &Patience) -> Result<Box<dyn Sink>, Failure> {
         // Each file of a series tells the names of its time; who reads a pipe wants them at once.
         let whole = self.rotate.is_none() && self.write.as_ref().is_some_and(|path| path.as_os_str() != "-");
         let files = output.map(|output| Files::new(output, self.follow && whole));
-        match (files, self.ring) {
+        let stdout = || {
+            let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
+            Ok::<_, Failure>(Stream::new(stdout, "standard output", patience.clone()))
+        };
+        Ok(match (files, self.ring) {
             (Some(files), Some(window)) => {
                 let memory = usize::try_from(self.ring_size).unwrap_or(usize::MAX);
                 Box::new(Flight::new(files, Recorder::new(window, memory)))
             }
             (Some(files), None) => Box::new(files),
-            (None, _) if self.look.json => Box::new(Objects::default()),
-            (None, _) => Box::new(Lines::new(&self.look)),
-        }
+            (None, _) if self.look.json => Box::new(Objects::new(stdout()?)),
+            (None, _) => Box::new(Lines::new(&self.look, stdout()?)),
+        })
     }
 }
 

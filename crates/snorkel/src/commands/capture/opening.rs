@@ -25,7 +25,13 @@ pub(super) struct Settings {
 
 /// What each of so many links gets of the memory, in bytes.
 pub(super) fn share(total: usize, links: usize) -> Result<usize, Failure> {
-    Budget { total }.share(links).map_err(|error| Failure::from(error).hint("a larger --buffer"))
+    Budget { total }.share(links).map_err(|error| {
+        let hint = match error {
+            snorkel_capture::ring::Error::TooLarge { most, .. } => format!("--buffer {}GiB", most >> 30),
+            _ => "a larger --buffer".to_owned(),
+        };
+        Failure::from(error).hint(hint)
+    })
 }
 
 /// Opens rings on the spots of one snapshot.

@@ -1,12 +1,13 @@
 //! Where packets go: lines, objects, files, the flight recorder.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::collections::btree_map::Entry;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use snorkel_capture::dissect::{Printer, Sequences, Summary};
-use snorkel_capture::file::{Lost, Output, Statistics, WriteError, Written};
+use snorkel_capture::file::{Lost, Output, Statistics, Stream, WriteError, Written};
 use snorkel_capture::names::Names;
 use snorkel_capture::recorder::Recorder;
 use snorkel_capture::{Interface, LinkType, Packet, Timestamp};
@@ -38,7 +39,9 @@ impl From<io::Error> for Trouble {
 impl From<WriteError> for Trouble {
     fn from(error: WriteError) -> Trouble {
         let (lost, closed) = match &error {
-            WriteError::Full { lost, .. } | WriteError::Write { lost, .. } => (lost.clone(), false),
+            WriteError::Unread { lost, .. }
+            | WriteError::Full { lost, .. }
+            | WriteError::Write { lost, .. } => (lost.clone(), false),
             WriteError::Closed { .. } => (Lost::default(), true),
             _ => (Lost::default(), false),
         };
@@ -101,16 +104,18 @@ pub(super) struct Lines {
     sequences: Option<Sequences>,
     link_types: Vec<LinkType>,
     text: Vec<u8>,
+    stdout: Stream,
 }
 
 impl Lines {
-    pub(super) fn new(look: &Look) -> Lines {
+    pub(super) fn new(look: &Look, stdout: Stream) -> Lines {
         Lines {
             numeric: look.numeric,
             printer: Printer::new(look.style(), Arc::default()),
             sequences: (!look.absolute).then(|| Sequences::new(CONNECTIONS)),
             link_types: Vec::new(),
             text: Vec::new(),
+            stdout,
         }
     }
 }
@@ -139,24 +144,30 @@ impl Sink for Lines {
                 .map(|(known, link_type)| known.base(link_type, packet));
             self.printer.line(packet, base.unwrap_or_default(), &mut self.text);
             if self.text.len() > 64 * 1024 {
-                write_out(&mut self.text)?;
+                write_out(&mut self.text, &mut self.stdout)?;
             }
         }
         // Lines are looked at as they come.
-        write_out(&mut self.text)
+        write_out(&mut self.text, &mut self.stdout)
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {
-        write_out(&mut self.text)
+        write_out(&mut self.text, &mut self.stdout)
     }
 }
 
 /// An object a packet, on stdout.
-#[derive(Default)]
 pub(super) struct Objects {
     names: Arc<Names>,
     interfaces: Vec<Interface>,
     text: Vec<u8>,
+    stdout: Stream,
+}
+
+impl Objects {
+    pub(super) fn new(stdout: Stream) -> Objects {
+        Objects { names: Arc::default(), interfaces: Vec::new(), text: Vec::new(), stdout }
+    }
 }
 
 impl Sink for Objects {
@@ -177,16 +188,16 @@ impl Sink for Objects {
                 .map_err(io::Error::from)?;
             self.text.push(b'\n');
         }
-        write_out(&mut self.text)
+        write_out(&mut self.text, &mut self.stdout)
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {
-        write_out(&mut self.text)
+        write_out(&mut self.text, &mut self.stdout)
     }
 }
 
-fn write_out(text: &mut Vec<u8>) -> Result<(), Trouble> {
-    let written = io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush());
+fn write_out(text: &mut Vec<u8>, stdout: &mut Stream) -> Result<(), Trouble> {
+    let written = stdout.write_all(text);
     text.clear();
     Ok(written?)
 }
@@ -195,12 +206,12 @@ fn write_out(text: &mut Vec<u8>) -> Result<(), Trouble> {
 pub(super) struct Files {
     output: Output,
     /// Of a file in which a name holds throughout, while names may change: every address with the one name that it has
-    /// had so far, or none if it has had two. What is left in the end is told at the file's end.
+    /// had so far, which was told at once, or none if it has had two. In the end these are told to be called nothing.
     throughout: Option<BTreeMap<IpAddr, Option<String>>>,
 }
 
 impl Files {
-    /// `changing`: names are told at the end, and only those that held throughout.
+    /// `changing`: of an address that has had two names neither holds in the end.
     pub(super) fn new(output: Output, changing: bool) -> Files {
         Files { output, throughout: changing.then(BTreeMap::new) }
     }
@@ -214,13 +225,18 @@ impl Sink for Files {
 
     fn names(&mut self, _: &Arc<Names>, certain: Vec<(IpAddr, String)>) -> Result<(), Trouble> {
         let Some(throughout) = &mut self.throughout else { return Ok(self.output.names(certain)?) };
+        let mut new = Vec::new();
         for (address, name) in certain {
-            let known = throughout.entry(address).or_insert_with(|| Some(name.clone()));
-            if known.as_ref() != Some(&name) {
-                *known = None;
+            match throughout.entry(address) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Some(name.clone()));
+                    new.push((address, name));
+                }
+                Entry::Occupied(known) if known.get().as_ref() == Some(&name) => {}
+                Entry::Occupied(mut known) => *known.get_mut() = None,
             }
         }
-        Ok(())
+        Ok(self.output.names(new)?)
     }
 
     fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
@@ -252,7 +268,10 @@ impl Sink for Files {
 
     fn finish(&mut self) -> Result<(), Trouble> {
         let names = self.throughout.take().into_iter().flatten();
-        let told = self.output.names(names.filter_map(|(address, name)| Some((address, name?))));
+        // What was told cannot be taken back; but an address that is called by its numbers is called nothing.
+        let unnamed =
+            names.filter(|(_, name)| name.is_none()).map(|(address, _)| (address, address.to_string()));
+        let told = self.output.names(unnamed);
         self.output.finish()?;
         Ok(told?)
     }
