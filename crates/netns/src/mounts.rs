@@ -76,7 +76,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Of these mount points those that hang directly below `dir` (not those that hang below another of them), each once, the topmost.
+/// Of these mount points those that hang directly below `dir` (not those that hang below another of them), each once, the
+/// topmost.
 pub(crate) fn directly_below(points: &[PathBuf], dir: &Path) -> Vec<PathBuf> {
     let mut points: Vec<&Path> =
         points.iter().map(PathBuf::as_path).filter(|p| p.starts_with(dir) && *p != dir).collect();

@@ -144,7 +144,8 @@ fn cost() {
     }
 }
 
-/// What a wire carries beside a plain pair, both without offloads.
+/// What a wire carries beside a plain pair, both without offloads: one that the kernel keeps, as it does with netem, here
+/// with nothing to do; and one with a delay, by netem or by snorkel's own scheduler.
 fn wire() {
     println!(
         "\nthroughput of a TCP stream through a wire, of a plain pair's, both without offloads (wanted: at least 90 %)"
@@ -154,7 +155,7 @@ fn wire() {
         nothing.apply(&impair(Impairment::default())),
         late.apply(&impair(Impairment { delay: MILLISECOND, ..Impairment::default() })),
     ];
-    let rows = [("plain pair", &plain), ("wire, nothing to do", &nothing), ("wire, 1 ms", &late)];
+    let rows = [("plain pair", &plain), ("the kernel's own wire", &nothing), ("wire, 1 ms", &late)];
     let mut carried = vec![Vec::new(); rows.len()];
     for _ in 0..ROUNDS {
         for ((_, world), carried) in rows.iter().zip(&mut carried) {

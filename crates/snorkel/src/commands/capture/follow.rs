@@ -40,8 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// As many links may join as there are at the beginning, and at least so many in all, before memory is short.
 const EXPECTED: usize = 8;
 
-/// When something could not be read, or found no memory, it is read again after this time if nothing happens before, then after twice the
-/// time, and so on.
+/// When something could not be read, or found no memory, it is read again after this time if nothing happens before, then
+/// after twice the time, and so on.
 const AGAIN: Duration = Duration::from_secs(1);
 /// But never later than after this.
 const AT_LAST: Duration = Duration::from_secs(60);
