@@ -195,7 +195,11 @@ impl Standing {
         // The wires' threads begin while the gate comes to its place: for either the kernel waits for grace periods of RCU,
         // and they share them. Packets are led into the wires only afterwards.
         let standing = std::thread::scope(|scope| {
-            let starting: Vec<_> = laid.into_iter().map(|wire| scope.spawn(|| wire.start(private))).collect();
+            let start = |wire: Laid| {
+                let thread = std::thread::Builder::new().name("snorkel-wire".into());
+                thread.spawn_scoped(scope, || wire.start(private))
+            };
+            let starting: Vec<_> = laid.into_iter().map(start).collect();
             let place = || -> Result<Gate> {
                 let mut gate = Gate::load(rules, &ends)?;
                 let at = attach_point(place, netns);
@@ -204,9 +208,11 @@ impl Standing {
             };
             let gate = place();
             // All have ended before anything that failed is told of, and none is left half made.
-            let wires: Vec<_> = starting.into_iter().map(ScopedJoinHandle::join).collect();
+            let wires: Vec<_> =
+                starting.into_iter().map(|started| started.map(ScopedJoinHandle::join)).collect();
             let mut standing = Standing { gate: gate?, wires: Vec::with_capacity(wires.len()) };
             for wire in wires {
+                let wire = wire.map_err(|e| Error::os("start the thread of a wire", e))?;
                 standing.wires.push(wire.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
             Ok::<_, Error>(standing)

@@ -3,8 +3,8 @@
 //! To be woken takes some ten microseconds, more on a virtual machine, and that twice for each question and its answer. So
 //! where one side's word has just been followed by the other's, the relay looks again a few times before it sleeps, as
 //! a kernel does before it halts a processor (Documentation/virt/guest-halt-polling.rst). Where that is in vain it sleeps at
-//! once, for twice as many waits each time. Between two looks it yields (sched_yield(2)); a processor that is the only one
-//! it keeps from nobody.
+//! once, for twice as many waits each time. Between two looks it yields (sched_yield(2)), and where there is but one
+//! processor it always sleeps.
 
 use std::io;
 use std::os::fd::BorrowedFd;
