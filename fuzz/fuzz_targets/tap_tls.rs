@@ -12,7 +12,9 @@ fuzz_target!(|pieces: Vec<(bool, Vec<u8>)>| {
     let mut said = Vec::new();
     for (to_server, bytes) in &pieces {
         let direction = if *to_server { Direction::ToServer } else { Direction::ToClient };
-        conversation.feed(direction, Time(1), bytes, &mut said);
+        let unseen = conversation.blind(direction).min(bytes.len() as u64);
+        conversation.pass(direction, Time(1), unseen, &mut said);
+        conversation.feed(direction, Time(1), &bytes[unseen as usize..], &mut said);
     }
     for direction in Direction::BOTH {
         conversation.finish(direction, Time(2), &mut said);

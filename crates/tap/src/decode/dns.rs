@@ -227,7 +227,7 @@ fn code_name(code: u16) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::both_ways;
+    use super::super::testing::all_ways;
     use super::*;
     use Direction::{ToClient, ToServer};
 
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn questions_and_answers_are_read_over_tcp() {
         let none = [&b"\x12\x35\x81\x83\0\x01\0\0\0\0\0\0"[..], &QUESTION[12..]].concat();
-        let said = both_ways(
+        let said = all_ways(
             None,
             &[(ToServer, &framed(QUESTION)), (ToClient, &framed(ANSWER)), (ToClient, &framed(&none))],
         );

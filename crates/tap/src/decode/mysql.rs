@@ -321,7 +321,7 @@ impl Decoder for MySql {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::both_ways;
+    use super::super::testing::all_ways;
     use super::*;
     use Direction::{ToClient, ToServer};
 
@@ -352,7 +352,7 @@ mod tests {
             packet(6, &[0xfe, 0, 0, 2, 0]),
         ]
         .concat();
-        let said = both_ways(
+        let said = all_ways(
             None,
             &[
                 (ToClient, &packet(0, b"\x0a8.0.36\0rest of it")),

@@ -322,7 +322,7 @@ impl Decoder for Postgres {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::both_ways;
+    use super::super::testing::all_ways;
     use super::*;
     use Direction::{ToClient, ToServer};
 
@@ -360,7 +360,7 @@ mod tests {
                 .concat();
         let wrong = message(b'Q', b"SELEC\0");
         let error = [message(b'E', b"SERROR\0C42601\0Msyntax error\0\0"), message(b'Z', b"I")].concat();
-        let said = both_ways(
+        let said = all_ways(
             None,
             &[
                 (ToServer, &start(&SSL_REQUEST.to_be_bytes())),
@@ -413,7 +413,7 @@ mod tests {
     fn what_is_no_postgres_is_raw_from_there() {
         let hello = start(&[&196_608u32.to_be_bytes()[..], b"user\0me\0\0"].concat());
         for garbage in [&b"\xff\0\0\0\x04"[..], b"Q\0\0\0\x01"] {
-            let said = both_ways(None, &[(ToServer, &hello), (ToServer, garbage)]);
+            let said = all_ways(None, &[(ToServer, &hello), (ToServer, garbage)]);
             assert!(said[1].contains("raw from here"), "{said:?}");
         }
     }

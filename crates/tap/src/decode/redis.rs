@@ -315,13 +315,13 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::both_ways;
+    use super::super::testing::all_ways;
     use super::*;
     use Direction::{ToClient, ToServer};
 
     #[test]
     fn commands_and_replies_of_both_versions_are_read() {
-        let said = both_ways(
+        let said = all_ways(
             None,
             &[
                 (ToServer, b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"),
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn what_is_no_redis_is_raw_from_there() {
         for garbage in [&b"*2\r\n?\r\n"[..], b"*x\r\n", b"$-7\r\n", b"*1\r\n$99999999999\r\n"] {
-            let said = both_ways(Some(Protocol::Redis), &[(ToClient, garbage)]);
+            let said = all_ways(Some(Protocol::Redis), &[(ToClient, garbage)]);
             assert_eq!(said.len(), 1, "{said:?}");
             assert!(said[0].contains("raw from here"), "{said:?}");
         }

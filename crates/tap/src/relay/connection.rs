@@ -76,6 +76,15 @@ impl Connection {
         self.halves.iter().all(|half| half.course == Course::Done)
     }
 
+    /// How many bytes that come next in a direction nobody looks at or holds back.
+    pub(crate) fn blind(&self, direction: Direction) -> u64 {
+        match (&self.observer, &self.spoil) {
+            (None, None) => u64::MAX,
+            (Some(observer), None) => observer.blind(direction),
+            (_, Some(_)) => 0,
+        }
+    }
+
     pub(crate) fn summary(&self, end: End) -> Summary {
         Summary {
             bytes: [self.halves[0].passed, self.halves[1].passed],

@@ -1,7 +1,8 @@
 //! One direction of a connection: bytes that were read, and wait to be written.
 //!
 //! There are two ways for them. In a pipe they never enter this program (splice(2)). As chunks they do, because somebody
-//! looks at them, or because they are to be held back for a while. A direction never reads on while more than a little
+//! looks at them, or because they are to be held back for a while. A decoder says how far it need not look, which is most
+//! of the way where bodies are long. A direction never reads on while more than a little
 //! waits: whoever reads slowly slows down whoever writes.
 
 use std::collections::VecDeque;
@@ -99,28 +100,34 @@ impl Half {
         self.in_pipe + self.in_chunks
     }
 
-    /// Reads what the source has into the pipe.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<Step, Fault> {
+    /// Reads what the source has into the pipe, but no more than that many bytes; how many it was.
+    pub(crate) fn fill(
+        &mut self,
+        from: BorrowedFd<'_>,
+        most: u64,
+        pipes: &mut Pipes,
+    ) -> Result<(Step, usize), Fault> {
         let pipe = match &self.pipe {
             Some(pipe) => pipe,
             None => self.pipe.insert(pipes.take().map_err(Fault::Source)?),
         };
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        let step = match splice(from, None, pipe.write(), None, pipes::CAPACITY, flags) {
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(pipes::CAPACITY);
+        let step = match splice(from, None, pipe.write(), None, most, flags) {
             Ok(0) => {
                 self.course = Course::Ending;
                 Step::Moved
             }
             Ok(read) => {
                 self.in_pipe += read;
-                return Ok(Step::Moved);
+                return Ok((Step::Moved, read));
             }
             Err(Errno::AGAIN) => Step::Empty,
-            Err(Errno::INTR) => return Ok(Step::Moved),
+            Err(Errno::INTR) => return Ok((Step::Moved, 0)),
             Err(error) => return Err(Fault::Source(error)),
         };
         self.release(pipes);
-        Ok(step)
+        Ok((step, 0))
     }
 
     /// Reads what the source has into memory; how many bytes of it.

@@ -57,7 +57,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether bytes go through memory.
+    /// Whether there is somebody who looks, or spoils.
     fn looks(&self) -> bool {
         self.decode.is_some() || self.bytes || self.spoil.is_some()
     }

@@ -40,6 +40,22 @@ impl Observer {
         self.said.drain(..)
     }
 
+    /// How many bytes that come next in a direction nobody looks at.
+    pub(crate) fn blind(&self, direction: Direction) -> u64 {
+        match &self.conversation {
+            Some(conversation) if self.told.is_none() => conversation.blind(direction),
+            _ => 0,
+        }
+    }
+
+    /// So many of them are about to be passed on; gives what was said with them.
+    pub(crate) fn pass(&mut self, direction: Direction, time: Time, count: u64) -> std::vec::Drain<'_, Said> {
+        if let Some(conversation) = &mut self.conversation {
+            conversation.pass(direction, time, count, &mut self.said);
+        }
+        self.said.drain(..)
+    }
+
     /// Tells bytes and makes nothing of them: those that the tap itself says in the place of a side.
     pub(crate) fn tell_bytes(
         &mut self,

@@ -19,6 +19,8 @@ use crate::spoil::{self, Instead};
 
 /// How many steps a direction may take before others have their turn.
 const TURN: usize = 16;
+/// Fewer bytes than that are sooner copied than led through a pipe.
+const WORTH_A_PIPE: u64 = 64 << 10;
 
 impl<G: Gate> Relay<G> {
     /// Takes note of what a socket can do, and does it.
@@ -80,6 +82,7 @@ impl<G: Gate> Relay<G> {
         for _ in 0..TURN {
             let Some(connection) = self.connections.get(key) else { return Ok(false) };
             let spoiled = connection.spoil.as_ref().is_some_and(|spoil| spoil.shapes());
+            let blind = connection.blind(direction);
             let [client, server] = &mut connection.sockets;
             let (from, to) = match direction {
                 Direction::ToServer => (client, server),
@@ -144,7 +147,7 @@ impl<G: Gate> Relay<G> {
                     observer.tell_urgent(at, direction, now(), byte, &mut self.teller);
                 }
             }
-            let step = if self.looks || half.is_marked() {
+            let step = if blind < WORTH_A_PIPE || half.is_marked() {
                 let step = self.copy(key, direction).map_err(of)?;
                 if let Some(connection) = self.connections.get(key)
                     && connection.halves[direction.index()].is_emptied()
@@ -154,12 +157,21 @@ impl<G: Gate> Relay<G> {
                 }
                 step
             } else {
-                match half.fill(from.fd.as_fd(), &mut self.pipes) {
+                match half.fill(from.fd.as_fd(), blind, &mut self.pipes) {
                     // Without a pipe bytes can still be copied.
                     Err(Fault::Source(Errno::MFILE | Errno::NFILE)) => {
                         self.copy(key, direction).map_err(of)?
                     }
-                    step => step.map_err(of)?,
+                    filled => {
+                        let (step, count) = filled.map_err(of)?;
+                        if let Some(observer) = connection.observer.as_mut().filter(|_| count > 0) {
+                            let (at, time) = ((connection.id, connection.ends), now());
+                            for said in observer.pass(direction, time, count as u64) {
+                                tell(at, time, What::Said(said), &mut self.teller);
+                            }
+                        }
+                        step
+                    }
                 }
             };
             match step {

@@ -159,6 +159,38 @@ fn much_data_arrives_as_it_was_sent_both_ways_at_once() {
 }
 
 #[test]
+fn a_long_body_that_nobody_looks_at_arrives_as_it_was_sent_and_is_counted() {
+    const LENGTH: usize = 5 << 20;
+    let relay = Running::start(Options { decode: Some(decode::Options::default()), ..Options::default() });
+    let (mut client, mut server) = relay.connect();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+    let body: Vec<u8> = (0..LENGTH).map(|at| (at / 7) as u8).collect();
+    client.write_all(&b"GET / HTTP/1.1\r\n\r\n".repeat(2)).unwrap();
+    server.read_exact(&mut [0; 36]).unwrap();
+    // One behind the other, so that the end of the first body is found among bytes that are there already.
+    let answers = [head.as_bytes(), &body].concat().repeat(2);
+    let mut came = vec![0; answers.len()];
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.write_all(&answers).unwrap());
+        client.read_exact(&mut came).unwrap();
+    });
+    assert!(came == answers);
+    for _ in 0..2 {
+        let exchange = loop {
+            if let What::Said(said) = relay.event().what
+                && said.kind == Kind::Exchange
+            {
+                break said;
+            }
+        };
+        assert_eq!(exchange.fields["response_body"], decode::Value::Number(LENGTH as u64));
+    }
+    drop((client, server));
+    assert_eq!(relay.ended().bytes[1], answers.len() as u64);
+    relay.stop();
+}
+
+#[test]
 fn a_reset_of_one_side_is_a_reset_for_the_other() {
     for options in both_ways() {
         let relay = Running::start(options);

@@ -86,6 +86,12 @@ impl Decoder for Http1 {
         let at = direction.index();
         let mut input = bytes;
         while !input.is_empty() {
+            let blind = self.blind(direction).min(input.len() as u64);
+            if blind > 0 {
+                self.pass(direction, time, blind, out);
+                input = &input[blind as usize..];
+                continue;
+            }
             let place = std::mem::replace(&mut self.places[at], Place::Tunnel);
             self.places[at] = match place {
                 Place::Start => match self.lines[at].next(&mut input, MAX_LINE)? {
@@ -99,15 +105,6 @@ impl Decoder for Http1 {
                     Some(line) if head.line(&line)? => self.head(direction, time, head, out)?,
                     Some(_) => Place::Head(head),
                 },
-                Place::Body(left) => {
-                    let left = left - skip(&mut input, left, &mut self.bodies[at]);
-                    if left == 0 {
-                        self.end_of_body(direction, time, out);
-                        Place::Start
-                    } else {
-                        Place::Body(left)
-                    }
-                }
                 Place::ChunkSize => match self.lines[at].next(&mut input, MAX_LINE)? {
                     None => Place::ChunkSize,
                     Some(line) => match chunk_size(&line)? {
@@ -120,7 +117,6 @@ impl Decoder for Http1 {
                     Some(line) if line.is_empty() => Place::ChunkSize,
                     Some(_) => return Err(Garbled("a chunk is longer than it says")),
                 },
-                Place::Chunk(left) => Place::Chunk(left - skip(&mut input, left, &mut self.bodies[at])),
                 Place::Trailer => match self.lines[at].next(&mut input, MAX_LINE)? {
                     None => Place::Trailer,
                     Some(line) if line.is_empty() => {
@@ -129,14 +125,7 @@ impl Decoder for Http1 {
                     }
                     Some(_) => Place::Trailer,
                 },
-                Place::UntilClose => {
-                    skip(&mut input, u64::MAX, &mut self.bodies[at]);
-                    Place::UntilClose
-                }
-                Place::Tunnel => {
-                    input = &[];
-                    Place::Tunnel
-                }
+                passed @ (Place::Body(_) | Place::Chunk(_) | Place::UntilClose | Place::Tunnel) => passed,
             };
             if matches!(self.places[Direction::ToClient.index()], Place::Tunnel)
                 && direction == Direction::ToClient
@@ -148,6 +137,28 @@ impl Decoder for Http1 {
         Ok(())
     }
 
+    fn blind(&self, direction: Direction) -> u64 {
+        match self.places[direction.index()] {
+            Place::Body(left) | Place::Chunk(left) => left,
+            Place::UntilClose | Place::Tunnel => u64::MAX,
+            Place::Start | Place::Head(_) | Place::ChunkSize | Place::Trailer => 0,
+        }
+    }
+
+    fn pass(&mut self, direction: Direction, time: Time, count: u64, out: &mut Output<'_>) {
+        let body = &mut self.bodies[direction.index()];
+        *body = body.saturating_add(count);
+        let place = &mut self.places[direction.index()];
+        match place {
+            Place::Body(left) if *left <= count => {
+                *place = Place::Start;
+                self.end_of_body(direction, time, out);
+            }
+            Place::Body(left) | Place::Chunk(left) => *left = left.saturating_sub(count),
+            _ => {}
+        }
+    }
+
     fn finish(&mut self, direction: Direction, time: Time, out: &mut Output<'_>) {
         if direction == Direction::ToClient && matches!(self.places[direction.index()], Place::UntilClose) {
             self.complete(time, out);
@@ -157,14 +168,6 @@ impl Decoder for Http1 {
     fn next(&mut self) -> Option<(Protocol, usize)> {
         self.next.take()
     }
-}
-
-/// Takes up to `most` bytes, counts them, and says how many they were.
-fn skip(input: &mut &[u8], most: u64, count: &mut u64) -> u64 {
-    let taken = most.min(input.len() as u64);
-    *input = &input[taken as usize..];
-    *count = count.saturating_add(taken);
-    taken
 }
 
 /// `1a; extension`.

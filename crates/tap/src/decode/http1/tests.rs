@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::testing::{both_ways, converse};
+use super::super::testing::{all_ways, as_blind, converse};
 use super::super::{Conversation, Kind, Options, Value};
 use super::*;
 use Direction::{ToClient, ToServer};
 
 #[test]
 fn a_connection_that_is_kept_has_an_exchange_for_each_request() {
-    let said = both_ways(
+    let said = all_ways(
         None,
         &[
             (ToServer, b"GET /a HTTP/1.1\r\nHost: web\r\n\r\n"),
@@ -41,15 +41,32 @@ fn a_connection_that_is_kept_has_an_exchange_for_each_request() {
 }
 
 #[test]
+fn only_what_is_counted_need_not_be_seen() {
+    let mut conversation = Conversation::new(&Options::default());
+    let mut blind = |direction, bytes: &[u8]| {
+        conversation.feed(direction, Time(0), bytes, &mut Vec::new());
+        conversation.blind(direction)
+    };
+    assert_eq!(blind(ToServer, b"POST / HTTP/1.1\r\nContent-Length: 7\r\n"), 0);
+    assert_eq!(blind(ToServer, b"\r\nab"), 5);
+    assert_eq!(blind(ToServer, b"cdefg"), 0);
+    assert_eq!(blind(ToClient, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), 0);
+    assert_eq!(blind(ToClient, b"10\r\n"), 16);
+    assert_eq!(blind(ToClient, b"0123456789abcdef"), 0);
+    assert_eq!(blind(ToClient, b"\r\n0\r\n\r\n"), 0);
+    assert_eq!(blind(ToServer, b"GET / HTTP/1.0\r\n\r\n"), 0);
+    assert_eq!(blind(ToClient, b"HTTP/1.0 200 OK\r\n\r\nup to the end"), u64::MAX);
+}
+
+#[test]
 fn sizes_and_times_are_told() {
-    let said = converse(
-        None,
-        &[
-            (ToServer, b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"),
-            (ToClient, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12"),
-            (ToClient, b"34"),
-        ],
-    );
+    let pieces: [(_, &[u8]); 3] = [
+        (ToServer, b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"),
+        (ToClient, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12"),
+        (ToClient, b"34"),
+    ];
+    let said = converse(None, &pieces);
+    assert_eq!(said, as_blind(None, &pieces));
     let exchange = said.last().unwrap();
     assert_eq!(exchange.kind, Kind::Exchange);
     assert_eq!(exchange.took, Some(Duration::from_millis(2)));
@@ -96,7 +113,7 @@ fn what_is_no_http_is_raw_from_there() {
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
     ] {
         let said =
-            both_ways(Some(Protocol::Http1), &[(ToServer, garbage), (ToServer, b"GET / HTTP/1.1\r\n\r\n")]);
+            all_ways(Some(Protocol::Http1), &[(ToServer, garbage), (ToServer, b"GET / HTTP/1.1\r\n\r\n")]);
         assert_eq!(said.iter().filter(|line| line.contains("raw from here")).count(), 1, "{said:?}");
         assert!(said.last().unwrap().contains("raw from here"), "{said:?}");
     }

@@ -428,7 +428,7 @@ fn grpc_status(status: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::both_ways;
+    use super::super::testing::all_ways;
     use super::*;
     use Direction::{ToClient, ToServer};
 
@@ -475,7 +475,7 @@ mod tests {
             frame(7, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 0]),
         ]
         .concat();
-        let said = both_ways(None, &[(ToServer, &client), (ToClient, &server)]);
+        let said = all_ways(None, &[(ToServer, &client), (ToClient, &server)]);
         assert_eq!(
             said,
             [
@@ -494,7 +494,7 @@ mod tests {
     #[test]
     fn what_is_no_http2_is_raw_from_there() {
         let garbage = [PREFACE, b"\xff\xff\xff\0\0\0\0\0\0"].concat();
-        let said = both_ways(None, &[(ToServer, &garbage)]);
+        let said = all_ways(None, &[(ToServer, &garbage)]);
         assert!(said[0].contains("raw from here"), "{said:?}");
     }
 }
