@@ -33,10 +33,16 @@ impl Ambassador {
     }
 
     /// `socat` in a node, from one port to another.
-    pub(crate) fn socat(snorkel: &str, target: &str, from: u16, to: SocketAddr, netns: &Netns) -> Ambassador {
-        // 64 KiB at once, which is eight times its default, and no delay: as good as it can be.
+    pub(crate) fn socat(
+        snorkel: &str,
+        target: &str,
+        options: &[&str],
+        (from, to): (u16, SocketAddr),
+        netns: &Netns,
+    ) -> Ambassador {
         let listen = format!("TCP4-LISTEN:{from},fork,reuseaddr,backlog=1024,nodelay");
-        let words = ["socat", "-b", "65536", &listen, &format!("TCP4:{to},nodelay")];
+        let connect = format!("TCP4:{to},nodelay");
+        let words = [&["socat"], options, &[&listen, &connect]].concat();
         Ambassador::inside(snorkel, target, &words, SocketAddr::new(to.ip(), from), netns)
     }
 
