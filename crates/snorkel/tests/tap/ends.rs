@@ -1,11 +1,14 @@
 //! How a tap begins and ends, and what is there afterwards: nothing.
 
+use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use snorkel_lab::{LabSpec, Scoped};
 
-use crate::common::{lab, run, target};
+use crate::common::{Limit, lab, run, snorkel, target, wait_until};
 use crate::kit::{Tap, ask, attempt, inside};
 
 fn greeting(lab: &Scoped) -> String {
@@ -119,5 +122,43 @@ fn the_host_is_not_tapped_and_mistakes_are_told() {
     ] {
         let ran = run(words.clone());
         assert!(ran.status != 0 && ran.stderr.contains(told), "{words:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_holds_up_no_end() {
+    let lab = lab(LabSpec::default());
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let path = fifo.to_str().unwrap();
+    for what in ["-w", "--har"] {
+        let words = ["tap", &format!("{}:80", target(&lab, "web")), what, path];
+        // Nobody has it open.
+        let mut command = snorkel(words);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let limit = Limit::on(&child);
+        let descriptors = PathBuf::from(format!("/proc/{}/fd", child.id()));
+        wait_until("the FIFO is open", || {
+            let open = fs::read_dir(&descriptors).unwrap().flatten();
+            open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to == fifo)
+        });
+        // SAFETY: signals a child of this test that has not been reaped.
+        unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{what}: {said}");
+        assert!(said.contains("nobody read"), "{what}: {said}");
+        drop(limit);
+        // It is open, and full.
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+        let read = rustix::fs::open(&fifo, flags, rustix::fs::Mode::empty()).unwrap();
+        let tap = Tap::start(&words[1..]);
+        inside(&lab, "client", &["curl", "-sf4", "http://web/[1-200]"]);
+        wait_until("the FIFO is full", || rustix::io::ioctl_fionread(&read).unwrap() > 60_000);
+        let ran = tap.stop();
+        assert_eq!(ran.status, 1, "{what}: {ran:?}");
+        assert!(ran.stderr.contains("nobody read"), "{what}: {ran:?}");
+        assert!(ran.stdout.contains(" \u{2192} "), "{what}: {ran:?}");
     }
 }

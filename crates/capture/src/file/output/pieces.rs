@@ -8,8 +8,8 @@ use std::path::Path;
 
 use super::place::Opened;
 use super::{Owner, STDOUT, name_of, place_of, single, stdout};
-use crate::file::WriteError;
 use crate::file::write::{Lost, Sink};
+use crate::file::{Patience, WriteError};
 
 /// A document that grows by pieces. Dropped without [`Pieces::finish`] it is whole if it is a file, and not if it is a
 /// pipe.
@@ -25,13 +25,15 @@ pub struct Pieces {
 
 impl Pieces {
     /// Opens the file, or standard output if it is called `-`, and writes what a document begins with, and its end.
+    /// `patience`: how long it is waited for who reads a pipe; without it for ever.
     pub fn begin(
         path: &Path,
         owner: Option<Owner>,
+        patience: Option<Patience>,
         head: &[u8],
         end: &'static [u8],
     ) -> Result<Pieces, WriteError> {
-        let (sink, note) = if path.as_os_str() == "-" {
+        let (mut sink, note) = if path.as_os_str() == "-" {
             (Sink::new(stdout()?, STDOUT.to_owned()), None)
         } else {
             let name = name_of(path)?;
@@ -42,6 +44,9 @@ impl Pieces {
             }
             (sink, note)
         };
+        if let Some(patience) = patience {
+            sink.set_patience(patience);
+        }
         let mut pieces = Pieces { sink, end, written: 0, closed: false, note };
         pieces.write(head)?;
         Ok(pieces)

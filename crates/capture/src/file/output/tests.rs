@@ -324,7 +324,7 @@ fn a_document_of_pieces_is_whole_after_each_of_them_and_a_pipe_gets_its_end_once
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("list");
     let text = || fs::read_to_string(&path).unwrap();
-    let mut pieces = Pieces::begin(&path, None, b"[", b"]\n").unwrap();
+    let mut pieces = Pieces::begin(&path, None, None, b"[", b"]\n").unwrap();
     assert_eq!(text(), "[]\n");
     pieces.piece(b"1").unwrap();
     assert_eq!(text(), "[1]\n");
@@ -333,7 +333,7 @@ fn a_document_of_pieces_is_whole_after_each_of_them_and_a_pipe_gets_its_end_once
     pieces.finish().unwrap();
     assert_eq!(text(), "[1,2]\n");
     // What was there before is not.
-    drop(Pieces::begin(&path, None, b"[", b"]").unwrap());
+    drop(Pieces::begin(&path, None, None, b"[", b"]").unwrap());
     assert_eq!(text(), "[]");
 
     let pipe = dir.path().join("pipe");
@@ -342,7 +342,7 @@ fn a_document_of_pieces_is_whole_after_each_of_them_and_a_pipe_gets_its_end_once
         let pipe = pipe.clone();
         std::thread::spawn(move || fs::read_to_string(pipe).unwrap())
     };
-    let mut pieces = Pieces::begin(&pipe, None, b"[", b"]").unwrap();
+    let mut pieces = Pieces::begin(&pipe, None, None, b"[", b"]").unwrap();
     pieces.piece(b"1").unwrap();
     pieces.piece(b",2").unwrap();
     pieces.finish().unwrap();
@@ -352,7 +352,7 @@ fn a_document_of_pieces_is_whole_after_each_of_them_and_a_pipe_gets_its_end_once
 
 #[test]
 fn a_document_for_which_there_is_no_room_says_so_once() {
-    let mut pieces = Pieces::begin(Path::new("/dev/full"), None, b"", b"]").unwrap();
+    let mut pieces = Pieces::begin(Path::new("/dev/full"), None, None, b"", b"]").unwrap();
     let error = pieces.piece(b"1").unwrap_err();
     assert_eq!(error.to_string(), "no room is left for /dev/full");
     pieces.piece(b",2").unwrap();

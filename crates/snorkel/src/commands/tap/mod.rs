@@ -38,7 +38,7 @@ use crate::commands::{complete, warn_all, warn_engines, warn_snapshot};
 use crate::failure::{Failure, Outcome};
 use crate::render::tap::Lines;
 use crate::render::text::printable;
-use record::{Keeper, Recording};
+use record::{Bell, Keeper, Recording};
 pub(crate) use show::Called;
 use show::{Form, Show, Shows};
 use spoil::SpoilArgs;
@@ -282,7 +282,13 @@ impl Tap {
             inhabitants.extend(inhabited.map(|(name, process)| Inhabitant { name, process, tap: at }));
         }
         drop((to, keeper));
-        let record = |inbox| Recording::start(wanted.open(&sources, whose)?, inbox);
+        let controls = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
+        let bell = Bell::new()?;
+        let rung = bell.clone();
+        std::thread::Builder::new()
+            .name("snorkel-warden".into())
+            .spawn(move || warden::watch(signals, inhabitants, controls, rung))?;
+        let record = |inbox| Recording::start(wanted.open(&sources, whose, &bell)?, inbox, bell.clone());
         let recording = match inbox.map(record).transpose() {
             Ok(recording) => recording,
             Err(failure) => {
@@ -293,11 +299,7 @@ impl Tap {
             }
         };
         announce(&notes, &options);
-        let controls = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
         let stopping = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
-        std::thread::Builder::new()
-            .name("snorkel-warden".into())
-            .spawn(move || warden::watch(signals, inhabitants, controls))?;
         let mut failure = None;
         // It ends with the last tap.
         for Heard(at, word) in heard {

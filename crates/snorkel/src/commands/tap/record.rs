@@ -4,13 +4,16 @@
 //! ends where it can be read, and is told of; the connections go on.
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use snorkel_bpf::tap::Transport;
-use snorkel_capture::file::{Output, OutputOptions, Pieces, Statistics, WriteError};
+use snorkel_capture::file::{
+    Asked, Output, OutputOptions, Patience as WriterPatience, Pieces, Statistics, WriteError,
+};
 use snorkel_capture::{Direction as Way, Interface, LinkType, Packet, Timestamp};
 use snorkel_netns::chain;
 use snorkel_tap::event::{Direction, Event, What};
@@ -52,12 +55,22 @@ impl Wanted {
     }
 
     /// Opens the files. `taps`: what each is of, and its ports, in words.
-    pub(super) fn open(&self, taps: &[(Transport, String)], whose: &Whose) -> Result<Files, Failure> {
+    pub(super) fn open(
+        &self,
+        taps: &[(Transport, String)],
+        whose: &Whose,
+        bell: &Bell,
+    ) -> Result<Files, Failure> {
         let owner = owner()?;
         let mut all: Vec<Box<dyn Keep>> = Vec::new();
         if let Some(path) = &self.packets {
-            let options =
-                OutputOptions { path: path.clone(), owner, section: section(), ..OutputOptions::default() };
+            let options = OutputOptions {
+                path: path.clone(),
+                owner,
+                section: section(),
+                patience: Some(bell.patience.clone()),
+                ..OutputOptions::default()
+            };
             let mut output = Output::prepare(options)?;
             warn_all(&output.notes());
             for (transport, doors) in taps {
@@ -70,12 +83,41 @@ impl Wanted {
             all.push(Box::new(Recorded { output, makers, path: path.clone(), since: now() }));
         }
         if let Some(path) = &self.har {
-            let mut pieces = Pieces::begin(path, owner, har::head().as_bytes(), har::END.as_bytes())?;
+            let (head, patience) = (har::head(), Some(bell.patience.clone()));
+            let mut pieces = Pieces::begin(path, owner, patience, head.as_bytes(), har::END.as_bytes())?;
             warn_all(&pieces.note());
             let archivists = taps.iter().map(|_| Archivist::default()).collect();
             all.push(Box::new(Archived { pieces, archivists, path: path.clone() }));
         }
         Ok(Files { all, complete: true })
+    }
+}
+
+/// Rings in the end of the tap: who reads a pipe is not waited for much longer then.
+#[derive(Clone)]
+pub(super) struct Bell {
+    rope: Arc<UnixStream>,
+    patience: WriterPatience,
+}
+
+impl Bell {
+    pub(super) fn new() -> std::io::Result<Bell> {
+        let (rope, heard) = UnixStream::pair()?;
+        rope.set_nonblocking(true)?;
+        Ok(Bell { rope: Arc::new(rope), patience: WriterPatience::new(heard) })
+    }
+
+    /// The user asks for the end, maybe not for the first time.
+    pub(super) fn ring(&self) {
+        // If there is no room for it, it has been rung often enough.
+        let _ = (&*self.rope).write(b"e");
+    }
+
+    /// The end has come, whether anybody asked for it or not.
+    pub(super) fn end(&self) {
+        if self.patience.asked() == Asked::No {
+            self.ring();
+        }
     }
 }
 
@@ -207,6 +249,7 @@ pub(super) struct Files {
 pub(super) struct Recording {
     thread: JoinHandle<Files>,
     lost: Arc<AtomicU64>,
+    bell: Bell,
 }
 
 /// The way to it.
@@ -261,16 +304,17 @@ pub(super) fn way() -> (Keeper, Inbox) {
 
 impl Recording {
     /// Begins to write. It ends when the last way to it is gone.
-    pub(super) fn start(files: Files, Inbox { from, lost }: Inbox) -> Result<Recording, Failure> {
+    pub(super) fn start(files: Files, Inbox { from, lost }: Inbox, bell: Bell) -> Result<Recording, Failure> {
         let counter = Arc::clone(&lost);
         let thread = std::thread::Builder::new()
             .name("snorkel-record".into())
             .spawn(move || files.run(&from, &counter))?;
-        Ok(Recording { thread, lost })
+        Ok(Recording { thread, lost, bell })
     }
 
     /// Waits for its end; whether the files are all that they should be.
     pub(super) fn finish(self) -> Result<bool, Failure> {
+        self.bell.end();
         let files = self.thread.join().map_err(|_| Failure::new("a bug: the thread that writes panicked"))?;
         let lost = self.lost.load(Ordering::Relaxed);
         if lost > 0 {

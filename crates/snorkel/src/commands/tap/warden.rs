@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use snorkel_netns::Process;
 use snorkel_tap::Control;
 
+use super::record::Bell;
 use crate::commands::capture::signals::{Signals, drain};
 use crate::commands::warn_all;
 
@@ -21,7 +22,7 @@ pub(super) struct Inhabitant {
 }
 
 /// Watches, on a thread of its own, until all taps have been told to end.
-pub(super) fn watch(signals: Signals, mut inhabitants: Vec<Inhabitant>, taps: Vec<Control>) {
+pub(super) fn watch(signals: Signals, mut inhabitants: Vec<Inhabitant>, taps: Vec<Control>, bell: Bell) {
     let reader = std::io::stdout();
     let mut watch_reader = !reader.is_terminal();
     let mut asked = false;
@@ -50,11 +51,13 @@ pub(super) fn watch(signals: Signals, mut inhabitants: Vec<Inhabitant>, taps: Ve
             drain(&signals.stop);
             // Asked a second time: what still runs is not waited for.
             taps.iter().for_each(|tap| if asked { tap.kill() } else { tap.stop() });
+            bell.ring();
             asked = true;
         }
         if watch_reader && happened[1].intersects(PollFlags::ERR | PollFlags::HUP) {
             watch_reader = false;
             taps.iter().for_each(Control::stop);
+            bell.end();
             asked = true;
         }
         let ended: Vec<usize> = (0..inhabitants.len()).filter(|at| !happened[at + 2].is_empty()).collect();
