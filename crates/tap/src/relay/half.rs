@@ -56,6 +56,8 @@ pub(crate) struct Half {
     marked: bool,
     /// The last read into memory took all that there was.
     emptied: bool,
+    /// The next byte may be an urgent one of which the kernel has not told yet, and which a read would go over.
+    unsure: bool,
 }
 
 /// What a step did.
@@ -71,6 +73,18 @@ pub(crate) enum Step {
     End,
     /// What waits is to wait until then.
     Wait(Instant),
+}
+
+/// What came into the pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// So many bytes.
+    Bytes(usize),
+    /// The source has nothing now.
+    Empty,
+    /// Nothing comes that way. It is the end, or behind an urgent byte there is more: splice(2) gives 0 for both, since
+    /// `tcp_splice_read` (net/ipv4/tcp.c) stops at the byte and finds that the end has come. A read tells them apart.
+    Nothing,
 }
 
 /// Which of the two sockets an error is of.
@@ -92,6 +106,7 @@ impl Half {
             urgent: None,
             marked: false,
             emptied: false,
+            unsure: false,
         }
     }
 
@@ -100,38 +115,39 @@ impl Half {
         self.in_pipe + self.in_chunks
     }
 
-    /// Reads what the source has into the pipe, but no more than that many bytes; how many it was.
+    /// Reads what the source has into the pipe, but no more than that many bytes.
     pub(crate) fn fill(
         &mut self,
         from: BorrowedFd<'_>,
         most: u64,
         pipes: &mut Pipes,
-    ) -> Result<(Step, usize), Fault> {
+    ) -> Result<Filled, Fault> {
         let pipe = match &self.pipe {
             Some(pipe) => pipe,
             None => self.pipe.insert(pipes.take().map_err(Fault::Source)?),
         };
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(pipes::CAPACITY);
-        let step = match splice(from, None, pipe.write(), None, most, flags) {
-            Ok(0) => {
-                self.course = Course::Ending;
-                Step::Moved
-            }
+        match splice(from, None, pipe.write(), None, most, flags) {
             Ok(read) => {
                 self.in_pipe += read;
-                return Ok((Step::Moved, read));
+                self.unsure = true;
+                Ok(if read > 0 { Filled::Bytes(read) } else { Filled::Nothing })
             }
-            Err(Errno::AGAIN) => Step::Empty,
-            Err(Errno::INTR) => return Ok((Step::Moved, 0)),
-            Err(error) => return Err(Fault::Source(error)),
-        };
-        self.release(pipes);
-        Ok((step, 0))
+            Err(Errno::INTR) => Ok(Filled::Bytes(0)),
+            Err(Errno::AGAIN) => Ok(Filled::Empty),
+            Err(error) => Err(Fault::Source(error)),
+        }
     }
 
     /// Reads what the source has into memory; how many bytes of it.
     pub(crate) fn read(&mut self, from: BorrowedFd<'_>, into: &mut [u8]) -> Result<(Step, usize), Fault> {
+        if std::mem::take(&mut self.unsure) && self.urgent.is_none() {
+            self.take_urgent(from);
+            if self.urgent.is_some() {
+                return Ok((Step::Moved, 0));
+            }
+        }
         match recv(from, &mut *into, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => {
                 self.course = Course::Ending;
@@ -140,6 +156,7 @@ impl Half {
             Ok((_, read)) => {
                 self.marked = self.urgent.is_some();
                 self.emptied = read < into.len() && !self.marked;
+                self.unsure = read >= into.len();
                 Ok((Step::Moved, read.min(into.len())))
             }
             Err(Errno::AGAIN) => Ok((Step::Empty, 0)),
@@ -289,6 +306,13 @@ impl Half {
         self.in_chunks = 0;
         self.urgent = None;
         self.release(pipes);
+    }
+
+    /// Gives the pipe back if it is empty: who waits for more needs none.
+    pub(crate) fn rest(&mut self, pipes: &mut Pipes) {
+        if self.in_pipe == 0 {
+            self.release(pipes);
+        }
     }
 
     /// Gives the pipe back.

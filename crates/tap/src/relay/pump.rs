@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::connection::Side;
-use super::half::{Course, Fault, Step};
+use super::half::{Course, Fault, Filled, Step};
 use super::observer::tell;
 use super::slab::Key;
 use super::{Gate, Relay, now};
@@ -55,7 +55,12 @@ impl<G: Gate> Relay<G> {
                 return;
             }
             match self.turn(key, direction) {
-                Ok(more) => again |= more,
+                Ok(true) => again = true,
+                Ok(false) => {
+                    if let Some(connection) = self.connections.get(key) {
+                        connection.halves[direction.index()].rest(&mut self.pipes);
+                    }
+                }
                 Err((side, error)) => return self.fail(key, side, error),
             }
         }
@@ -126,9 +131,6 @@ impl<G: Gate> Relay<G> {
                 return Ok(false);
             }
             if !from.readable {
-                if !waits {
-                    half.release(&mut self.pipes);
-                }
                 return Ok(false);
             }
             if waits {
@@ -147,31 +149,35 @@ impl<G: Gate> Relay<G> {
                     observer.tell_urgent(at, direction, now(), byte, &mut self.teller);
                 }
             }
-            let step = if blind < WORTH_A_PIPE || half.is_marked() {
-                let step = self.copy(key, direction).map_err(of)?;
-                if let Some(connection) = self.connections.get(key)
-                    && connection.halves[direction.index()].is_emptied()
-                {
-                    let source = &mut connection.sockets[source.index()];
-                    source.readable = source.ending;
-                }
-                step
+            let filled = if blind < WORTH_A_PIPE || half.is_marked() {
+                Filled::Nothing
             } else {
                 match half.fill(from.fd.as_fd(), blind, &mut self.pipes) {
                     // Without a pipe bytes can still be copied.
-                    Err(Fault::Source(Errno::MFILE | Errno::NFILE)) => {
-                        self.copy(key, direction).map_err(of)?
-                    }
-                    filled => {
-                        let (step, count) = filled.map_err(of)?;
-                        if let Some(observer) = connection.observer.as_mut().filter(|_| count > 0) {
-                            let (at, time) = ((connection.id, connection.ends), now());
-                            for said in observer.pass(direction, time, count as u64) {
-                                tell(at, time, What::Said(said), &mut self.teller);
-                            }
+                    Err(Fault::Source(Errno::MFILE | Errno::NFILE)) => Filled::Nothing,
+                    filled => filled.map_err(of)?,
+                }
+            };
+            let step = match filled {
+                Filled::Bytes(count) => {
+                    if let Some(observer) = &mut connection.observer {
+                        let (at, time) = ((connection.id, connection.ends), now());
+                        for said in observer.pass(direction, time, count as u64) {
+                            tell(at, time, What::Said(said), &mut self.teller);
                         }
-                        step
                     }
+                    Step::Moved
+                }
+                Filled::Empty => Step::Empty,
+                Filled::Nothing => {
+                    let step = self.copy(key, direction).map_err(of)?;
+                    if let Some(connection) = self.connections.get(key)
+                        && connection.halves[direction.index()].is_emptied()
+                    {
+                        let source = &mut connection.sockets[source.index()];
+                        source.readable = source.ending;
+                    }
+                    step
                 }
             };
             match step {

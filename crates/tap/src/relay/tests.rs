@@ -262,6 +262,70 @@ fn an_urgent_byte_stays_urgent_and_in_its_place() {
 }
 
 #[test]
+fn what_comes_behind_an_urgent_byte_comes_with_the_end_too() {
+    static HALF: [u8; 150_000] = [b'x'; 150_000];
+    let decode = Options { decode: Some(decode::Options::default()), ..Options::default() };
+    for options in both_ways().into_iter().chain([decode]) {
+        let relay = Running::start(options);
+        // Whether the byte is known before the end is reached is a matter of luck.
+        for _ in 0..50 {
+            let (mut client, mut server) = relay.connect();
+            rustix::net::sockopt::set_socket_oobinline(&server, true).unwrap();
+            let all = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 300000\r\n\r\n").unwrap();
+                    client.write_all(&HALF).unwrap();
+                    send(&client, b"!", SendFlags::OOB).unwrap();
+                    client.write_all(&HALF).unwrap();
+                    client.shutdown(Shutdown::Write).unwrap();
+                });
+                read_all(&mut server)
+            });
+            assert_eq!(all.len(), 43 + 1 + 2 * HALF.len());
+            assert_eq!(all.iter().position(|byte| *byte == b'!'), Some(43 + HALF.len()));
+        }
+        relay.stop();
+    }
+}
+
+#[test]
+fn pipes_are_not_kept_for_connections_that_wait() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 65536\r\n\r\n";
+    let body = [b'x'; 65536];
+    let decode = Options { decode: Some(decode::Options::default()), ..Options::default() };
+    for options in both_ways().into_iter().chain([decode]) {
+        let relay = Running::start(options);
+        let before = pipes();
+        let open: Vec<_> = (0..64)
+            .map(|_| {
+                let (mut client, mut server) = relay.connect();
+                client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+                server.read_exact(&mut [0; 18]).unwrap();
+                // The head first, so that the body goes by itself.
+                server.write_all(head).unwrap();
+                client.read_exact(&mut vec![0; head.len()]).unwrap();
+                server.write_all(&body).unwrap();
+                client.read_exact(&mut [0; 65536]).unwrap();
+                (client, server)
+            })
+            .collect();
+        // The last one may still be at it.
+        assert!(pipes() <= before + 2 * 2, "{} pipes", (pipes() - before) / 2);
+        drop(open);
+        relay.stop();
+    }
+}
+
+/// How many descriptors this process has that are pipes.
+fn pipes() -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    all.filter(|fd| {
+        std::fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"pipe:"))
+    })
+    .count()
+}
+
+#[test]
 fn an_urgent_byte_behind_bytes_that_are_held_back_is_told_where_it_is_passed_on() {
     let spoil = Spoil { latency: Duration::from_millis(200), ..Spoil::default() };
     let relay = Running::start(Options { bytes: true, spoil, ..Options::default() });
