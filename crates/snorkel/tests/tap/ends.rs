@@ -1,15 +1,14 @@
 //! How a tap begins and ends, and what is there afterwards: nothing.
 
-use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use snorkel_lab::{LabSpec, Scoped};
 
-use crate::common::{Limit, lab, run, snorkel, target, wait_until};
+use crate::common::{lab, run, target, wait_until};
 use crate::kit::{Tap, ask, attempt, inside};
 
 fn greeting(lab: &Scoped) -> String {
@@ -110,6 +109,66 @@ fn it_ends_when_its_target_does() {
     assert_eq!(tap.finish().status, 0);
 }
 
+fn fifo(dir: &Path) -> PathBuf {
+    let fifo = dir.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    fifo
+}
+
+/// A FIFO from both ends, so that it has a reader.
+fn open(fifo: &Path) -> OwnedFd {
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NONBLOCK;
+    rustix::fs::open(fifo, flags, rustix::fs::Mode::empty()).unwrap()
+}
+
+fn wait_until_full(pipe: &OwnedFd) {
+    wait_until("the FIFO is full", || {
+        poll(&mut [PollFd::new(pipe, PollFlags::OUT)], Some(&Timespec::default())) == Ok(0)
+    });
+}
+
+#[test]
+fn the_target_s_end_is_one_too_where_nobody_reads_the_file() {
+    let lab = lab(LabSpec::default());
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = fifo(dir.path());
+    let mut tap = Tap::start(&[&format!("{}:80", target(&lab, "web")), "-w", fifo.to_str().unwrap()]);
+    // SAFETY: signals a process of this test's own lab.
+    unsafe { libc::kill(lab.node("web").unwrap().pid.unwrap().get(), libc::SIGKILL) };
+    tap.wait(1, "ended");
+    assert_eq!(tap.finish().status, 1);
+}
+
+#[test]
+fn who_reads_only_once_the_connections_have_ended_gets_all() {
+    let lab = lab(LabSpec::default());
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = fifo(dir.path());
+    let pipe = open(&fifo);
+    let words = [&format!("{}:80", target(&lab, "web")), "-w", fifo.to_str().unwrap(), "--drain", "3s"];
+    let tap = Tap::start(&words);
+    let mut held = connect(&lab);
+    ask(&mut held);
+    inside(&lab, "client", &["curl", "-sf4", "http://web/[1-200]"]);
+    wait_until_full(&pipe);
+    tap.signal(libc::SIGINT);
+    // It is cut in the end.
+    assert!(held.read(&mut [0]).is_err());
+    let mut read = 0;
+    let mut bytes = vec![0; 1 << 20];
+    let ran = std::thread::scope(|scope| {
+        let ended = scope.spawn(|| tap.finish());
+        while !ended.is_finished() {
+            read += rustix::io::read(&pipe, &mut bytes[..]).unwrap_or(0);
+        }
+        ended.join().unwrap()
+    });
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(!ran.stderr.contains("nobody read"), "{ran:?}");
+    // More than waited in the FIFO.
+    assert!(read > 80 << 10, "{read} bytes: {ran:?}");
+}
+
 #[test]
 fn the_host_is_not_tapped_and_mistakes_are_told() {
     let lab = lab(LabSpec::default());
@@ -130,34 +189,23 @@ fn the_host_is_not_tapped_and_mistakes_are_told() {
 fn a_pipe_that_nobody_reads_holds_up_no_end() {
     let lab = lab(LabSpec::default());
     let dir = tempfile::tempdir().unwrap();
-    let fifo = dir.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let fifo = fifo(dir.path());
     let path = fifo.to_str().unwrap();
     for what in ["-w", "--har"] {
         let words = ["tap", &format!("{}:80", target(&lab, "web")), what, path];
         // Nobody has it open.
-        let mut command = snorkel(words);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let limit = Limit::on(&child);
-        let descriptors = PathBuf::from(format!("/proc/{}/fd", child.id()));
-        wait_until("the FIFO is open", || {
-            let open = fs::read_dir(&descriptors).unwrap().flatten();
-            open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to == fifo)
-        });
-        // SAFETY: signals a child of this test that has not been reaped.
-        unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(1), "{what}: {said}");
-        assert!(said.contains("nobody read"), "{what}: {said}");
-        drop(limit);
+        let tap = Tap::start(&words[1..]);
+        assert!(greeting(&lab).starts_with("hello from web"), "{what}");
+        let ran = tap.stop();
+        assert_eq!(ran.status, 1, "{what}: {ran:?}");
+        assert!(ran.stderr.contains(&format!("nobody reads {path} yet")), "{what}: {ran:?}");
+        assert!(ran.stderr.contains("nobody read "), "{what}: {ran:?}");
+        assert!(ran.stdout.contains(" \u{2192} "), "{what}: {ran:?}");
         // It is open, and full.
-        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NONBLOCK;
-        let pipe = rustix::fs::open(&fifo, flags, rustix::fs::Mode::empty()).unwrap();
-        let is_full = || poll(&mut [PollFd::new(&pipe, PollFlags::OUT)], Some(&Timespec::default())) == Ok(0);
+        let pipe = open(&fifo);
         let tap = Tap::start(&words[1..]);
         inside(&lab, "client", &["curl", "-sf4", "http://web/[1-200]"]);
-        wait_until("the FIFO is full", is_full);
+        wait_until_full(&pipe);
         let ran = tap.stop();
         assert_eq!(ran.status, 1, "{what}: {ran:?}");
         assert!(ran.stderr.contains("nobody read"), "{what}: {ran:?}");

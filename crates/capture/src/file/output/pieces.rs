@@ -16,6 +16,8 @@ use crate::file::{Patience, WriteError};
 #[derive(Debug)]
 pub struct Pieces {
     sink: Sink,
+    /// What it begins with, if that is not written yet.
+    head: Option<Vec<u8>>,
     end: &'static [u8],
     written: u64,
     /// No more is to be written.
@@ -24,7 +26,8 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Opens the file, or standard output if it is called `-`, and writes what a document begins with, and its end.
+    /// Opens the file, or standard output if it is called `-`, and writes what a document begins with, and its end. Into a
+    /// FIFO that nobody reads yet it writes nothing before the first piece.
     /// `patience`: how long it is waited for who reads a pipe; without it for ever.
     pub fn begin(
         path: &Path,
@@ -33,8 +36,8 @@ impl Pieces {
         head: &[u8],
         end: &'static [u8],
     ) -> Result<Pieces, WriteError> {
-        let (mut sink, note) = if path.as_os_str() == "-" {
-            (Sink::new(stdout()?, STDOUT.to_owned()), None)
+        let (mut sink, note, unread) = if path.as_os_str() == "-" {
+            (Sink::new(stdout()?, STDOUT.to_owned()), None, false)
         } else {
             let name = name_of(path)?;
             let Opened { file, note, unread, .. } = single(&place_of(path, owner)?, name, path)?;
@@ -42,18 +45,28 @@ impl Pieces {
             if unread {
                 sink.set_unread();
             }
-            (sink, note)
+            (sink, note, unread)
         };
         if let Some(patience) = patience {
             sink.set_patience(patience);
         }
-        let mut pieces = Pieces { sink, end, written: 0, closed: false, note };
-        pieces.write(head)?;
+        let mut pieces = Pieces { sink, head: None, end, written: 0, closed: false, note };
+        if unread {
+            pieces.head = Some(head.to_owned());
+        } else {
+            pieces.write(head)?;
+        }
         Ok(pieces)
+    }
+
+    /// Whether it is a FIFO that nobody has been seen reading: what is written waits until somebody does.
+    pub fn waits_for_reader(&self) -> bool {
+        self.head.is_some()
     }
 
     /// Writes a piece, whole or not at all. After an error no more is written.
     pub fn piece(&mut self, piece: &[u8]) -> Result<(), WriteError> {
+        self.begun()?;
         self.write(piece)?;
         self.written += 1;
         Ok(())
@@ -66,6 +79,7 @@ impl Pieces {
 
     /// Writes the end where it is not there yet.
     pub fn finish(&mut self) -> Result<(), WriteError> {
+        self.begun()?;
         if std::mem::replace(&mut self.closed, true) {
             return Ok(());
         }
@@ -75,6 +89,11 @@ impl Pieces {
     /// What went not quite as it should since this was asked last, in words.
     pub fn note(&mut self) -> Option<String> {
         self.note.take()
+    }
+
+    /// Writes what the document begins with, if that has not been done.
+    fn begun(&mut self) -> Result<(), WriteError> {
+        self.head.take().map_or(Ok(()), |head| self.write(&head))
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<(), WriteError> {

@@ -282,12 +282,7 @@ impl Tap {
             inhabitants.extend(inhabited.map(|(name, process)| Inhabitant { name, process, tap: at }));
         }
         drop((to, keeper));
-        let controls = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
         let bell = Bell::new()?;
-        let rung = bell.clone();
-        std::thread::Builder::new()
-            .name("snorkel-warden".into())
-            .spawn(move || warden::watch(signals, inhabitants, controls, rung))?;
         let record = |inbox| Recording::start(wanted.open(&sources, whose, &bell)?, inbox, bell.clone());
         let recording = match inbox.map(record).transpose() {
             Ok(recording) => recording,
@@ -299,14 +294,19 @@ impl Tap {
             }
         };
         announce(&notes, &options);
+        let controls = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
         let stopping = taps.iter().map(snorkel_tap::Tap::control).collect::<Result<Vec<_>, _>>()?;
+        std::thread::Builder::new()
+            .name("snorkel-warden".into())
+            .spawn(move || warden::watch(signals, inhabitants, controls, bell))?;
         let mut failure = None;
         // It ends with the last tap.
         for Heard(at, word) in heard {
             if failure.is_none()
                 && let Err(error) = show.take(at, word)
             {
-                stopping.iter().for_each(snorkel_tap::Control::kill);
+                // Those whose connections they are know nothing of who reads here: they may finish.
+                stopping.iter().for_each(snorkel_tap::Control::stop);
                 failure = Some(error);
             }
         }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use snorkel_bpf::tap::Transport;
 use snorkel_capture::file::{
-    Asked, Output, OutputOptions, Patience as WriterPatience, Pieces, Statistics, WriteError,
+    Output, OutputOptions, Patience as WriterPatience, Pieces, Statistics, WriteError,
 };
 use snorkel_capture::{Direction as Way, Interface, LinkType, Packet, Timestamp};
 use snorkel_netns::chain;
@@ -77,8 +77,12 @@ impl Wanted {
                 output.interface(interface(*transport, doors))?;
             }
             output.names(whose.unambiguous())?;
-            // Whoever reads a pipe sees what it will be at once.
-            output.flush()?;
+            if output.waits_for_reader() {
+                waits_for_reader(path);
+            } else {
+                // Whoever reads a pipe sees what it will be at once.
+                output.flush()?;
+            }
             let makers = taps.iter().map(|(transport, _)| Packets::new(*transport)).collect();
             all.push(Box::new(Recorded { output, makers, path: path.clone(), since: now() }));
         }
@@ -86,6 +90,9 @@ impl Wanted {
             let (head, patience) = (har::head(), Some(bell.patience.clone()));
             let mut pieces = Pieces::begin(path, owner, patience, head.as_bytes(), har::END.as_bytes())?;
             warn_all(&pieces.note());
+            if pieces.waits_for_reader() {
+                waits_for_reader(path);
+            }
             let archivists = taps.iter().map(|_| Archivist::default()).collect();
             all.push(Box::new(Archived { pieces, archivists, path: path.clone() }));
         }
@@ -93,7 +100,11 @@ impl Wanted {
     }
 }
 
-/// Rings in the end of the tap: who reads a pipe is not waited for much longer then.
+fn waits_for_reader(path: &Path) {
+    warn_all([&format!("nobody reads {} yet: what is recorded waits for that", path.display())]);
+}
+
+/// Rings when the taps have ended: who reads a pipe is not waited for much longer then.
 #[derive(Clone)]
 pub(super) struct Bell {
     rope: Arc<UnixStream>,
@@ -107,17 +118,10 @@ impl Bell {
         Ok(Bell { rope: Arc::new(rope), patience: WriterPatience::new(heard) })
     }
 
-    /// The user asks for the end, maybe not for the first time.
+    /// The taps have ended, or the user asks once more.
     pub(super) fn ring(&self) {
         // If there is no room for it, it has been rung often enough.
         let _ = (&*self.rope).write(b"e");
-    }
-
-    /// The end has come, whether anybody asked for it or not.
-    pub(super) fn end(&self) {
-        if self.patience.asked() == Asked::No {
-            self.ring();
-        }
     }
 }
 
@@ -314,7 +318,7 @@ impl Recording {
 
     /// Waits for its end; whether the files are all that they should be.
     pub(super) fn finish(self) -> Result<bool, Failure> {
-        self.bell.end();
+        self.bell.ring();
         let files = self.thread.join().map_err(|_| Failure::new("a bug: the thread that writes panicked"))?;
         let lost = self.lost.load(Ordering::Relaxed);
         if lost > 0 {
@@ -330,6 +334,7 @@ impl Recording {
 impl Files {
     /// Writes what comes, until nothing comes any more, or nothing can be written any more.
     fn run(mut self, from: &Receiver<(usize, Event)>, lost: &AtomicU64) -> Files {
+        self.each(|file| file.flush());
         while !self.all.is_empty()
             && let Some(events) = from.take()
         {

@@ -49,15 +49,16 @@ pub(super) fn watch(signals: Signals, mut inhabitants: Vec<Inhabitant>, taps: Ve
         drop(polled);
         if happened[0].contains(PollFlags::IN) {
             drain(&signals.stop);
-            // Asked a second time: what still runs is not waited for.
+            // Asked a second time: what still runs is not waited for, and who reads a file not for long.
             taps.iter().for_each(|tap| if asked { tap.kill() } else { tap.stop() });
-            bell.ring();
+            if asked {
+                bell.ring();
+            }
             asked = true;
         }
         if watch_reader && happened[1].intersects(PollFlags::ERR | PollFlags::HUP) {
             watch_reader = false;
             taps.iter().for_each(Control::stop);
-            bell.end();
             asked = true;
         }
         let ended: Vec<usize> = (0..inhabitants.len()).filter(|at| !happened[at + 2].is_empty()).collect();
