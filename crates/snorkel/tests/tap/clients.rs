@@ -280,8 +280,7 @@ fn busybox_with_no_tool_but_itself() {
     needs("busybox");
     let lab = lab(LabSpec::default());
     let tap = Tap::start(&["-v", &format!("{}:80", target(&lab, "web"))]);
-    let request = "printf 'GET /from/busybox HTTP/1.0\\r\\n\\r\\n' | busybox nc 198.19.0.2 80";
-    let page = inside(&lab, "client", &["busybox", "sh", "-c", request]);
+    let page = inside(&lab, "client", &["busybox", "wget", "-qO-", "http://198.19.0.2/from/busybox"]);
     assert!(page.ends_with("you are 198.19.0.4\n"), "{page}");
     in_order(&tap.stop().stdout, &["HTTP GET /from/busybox", "→ 200"]);
 }

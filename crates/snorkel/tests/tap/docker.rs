@@ -17,7 +17,7 @@ fn a_published_port_is_tapped_where_it_leads_to_and_the_tap_ends_with_its_contai
     let docker = machine.docker();
     let serve = &["httpd", "-f", "-p", "80", "-h", "/www"];
     docker.run("t-web", &["-p", "8080:80"], Image::Busybox, serve);
-    docker.run("t-cli", &[], Image::Busybox, &[]);
+    docker.run("t-cli", &[], Image::Tools, &[]);
     let gateway = docker.inspect("t-web", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}");
     let address = docker.inspect("t-web", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
     let mut running = tap(machine, &["t-web:80"]);
@@ -28,7 +28,6 @@ fn a_published_port_is_tapped_where_it_leads_to_and_the_tap_ends_with_its_contai
         second.stderr.contains(&format!("80/tcp is tapped already, by process {}", running.pid())),
         "{second:?}"
     );
-    let get = "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc \"$0\" \"$1\"";
     // From another container: directly, and by the published port. From the host: by Docker's rules or its proxy.
     for (from, to, port) in [
         (Some("t-cli"), address.as_str(), "80"),
@@ -36,9 +35,10 @@ fn a_published_port_is_tapped_where_it_leads_to_and_the_tap_ends_with_its_contai
         (None, gateway.as_str(), "8080"),
         (None, "127.0.0.1", "8080"),
     ] {
+        let page = format!("http://{to}:{port}/index.html");
         let answer = match from {
-            Some(container) => docker.exec(container, &["sh", "-c", get, to, port]),
-            None => machine.run("busybox", ["sh", "-c", get, to, port]),
+            Some(container) => docker.exec(container, &["wget", "-qO-", &page]),
+            None => machine.run("busybox", ["wget", "-qO-", &page]),
         };
         assert!(answer.contains("hello from inside"), "{from:?} {to} {port}: {answer}");
         let line = running.wait(0, "closed");

@@ -292,6 +292,8 @@ fn open(ends: &Ends) -> rustix::io::Result<OwnedFd> {
     let os = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     option::set_mark(&socket, Detour::OWN).map_err(os)?;
     option::choose_port_late(&socket).map_err(os)?;
+    // A peer that is gone without a word is gone for the process as well (socket(7)), whose own probes end here.
+    sockopt::set_socket_keepalive(&socket, true)?;
     bind(&socket, &SocketAddr::new(ends.client.ip(), 0))?;
     match connect(&socket, &ends.server) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
@@ -370,5 +372,17 @@ impl Gate for Outbound {
             }
         }
         turns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_says_nothing_is_probed() {
+        let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ends = Ends { client: "127.0.0.1:1".parse().unwrap(), server: peer.local_addr().unwrap() };
+        assert!(sockopt::socket_keepalive(open(&ends).unwrap()).unwrap());
     }
 }

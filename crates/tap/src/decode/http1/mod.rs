@@ -9,7 +9,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use super::lines::Lines;
-use super::{Decoder, Garbled, Output, Protocol};
+use super::{Decoder, Garbled, Kind, Output, Protocol, Said};
 use crate::event::{Direction, Time};
 use exchange::Pending;
 use head::Head;
@@ -160,8 +160,17 @@ impl Decoder for Http1 {
     }
 
     fn finish(&mut self, direction: Direction, time: Time, out: &mut Output<'_>) {
-        if direction == Direction::ToClient && matches!(self.places[direction.index()], Place::UntilClose) {
-            self.complete(time, out);
+        if direction == Direction::ToServer {
+            return;
+        }
+        match self.places[direction.index()] {
+            Place::UntilClose => self.complete(time, out),
+            Place::Body(_) | Place::ChunkSize | Place::Chunk(_) | Place::Trailer => {
+                let text = format!("the body is cut short, after {} bytes", self.bodies[direction.index()]);
+                out.say(Said::new(direction, Protocol::Http1, Kind::Note, text));
+                self.complete(time, out);
+            }
+            Place::Start | Place::Head(_) | Place::Tunnel => {}
         }
     }
 

@@ -130,3 +130,23 @@ fn secrets_are_masked_unless_they_are_wanted() {
         assert_eq!(shown.matches("abc").count(), count, "{shown}");
     }
 }
+
+#[test]
+fn a_body_that_is_cut_short_is_told_with_what_there_was() {
+    for (head, body) in [
+        ("Content-Length: 10", "12345"),
+        ("Transfer-Encoding: chunked", "7\r\n12345"),
+        ("Transfer-Encoding: chunked", "5\r\n12345\r\n"),
+    ] {
+        let mut conversation = Conversation::new(&Options::default());
+        let mut said = Vec::new();
+        conversation.feed(ToServer, Time(0), b"GET / HTTP/1.1\r\n\r\n", &mut said);
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}");
+        conversation.feed(ToClient, Time(0), answer.as_bytes(), &mut said);
+        conversation.finish(ToClient, Time(1), &mut said);
+        let [.., note, exchange] = &said[..] else { panic!("{said:?}") };
+        assert_eq!(note.text, "the body is cut short, after 5 bytes");
+        assert_eq!(exchange.kind, Kind::Exchange);
+        assert_eq!(exchange.fields["response_body"], Value::Number(5));
+    }
+}
