@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use snorkel_bpf::tap::Transport;
-use snorkel_capture::file::{Output, OutputOptions, Pieces, Statistics, WriteError};
+use snorkel_capture::file::{Lost, Output, OutputOptions, Pieces, Statistics, WriteError};
 use snorkel_capture::{Direction as Way, Interface, LinkType, Packet, Timestamp};
 use snorkel_netns::chain;
 use snorkel_tap::event::{Direction, Event, What};
@@ -324,7 +324,7 @@ impl Files {
         // That nobody reads it any more is no fault.
         if !matches!(error, WriteError::Closed { .. }) {
             self.complete = false;
-            let lost = match error.lost() {
+            let lost = match error.lost().map_or(0, Lost::total) {
                 0 => String::new(),
                 lost => format!("; {} packets could not be written", thousands(lost)),
             };
