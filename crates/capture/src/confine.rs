@@ -195,6 +195,8 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_rseq,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_getcpu,
     libc::SYS_capget,
     libc::SYS_gettid,
     libc::SYS_getpid,

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use snorkel_capture::file::{Output, OutputOptions, ReadError, Reader, Rotate, Statistics, WriteError};
+use snorkel_capture::file::{Lost, Output, OutputOptions, ReadError, Reader, Rotate, Statistics, WriteError};
 use snorkel_capture::{Interface, LinkType, Packet, Timestamp};
 
 fn interface() -> Interface {
@@ -88,8 +88,9 @@ fn a_full_disk_ends_the_file_with_its_last_whole_packet() {
                 // Here and there from it, or what is compressed would take no room.
                 let from = accepted as usize * 1_000_003 % (pool.len() - length);
                 let data = &pool[from..from + length];
-                accepted += 1;
-                if let Err(e) = output.packet(&packet(accepted - 1, data)) {
+                let some: Vec<Packet<'_>> = (0..5).map(|number| packet(accepted + number, data)).collect();
+                accepted += 5;
+                if let Err(e) = output.packets(&some) {
                     break e;
                 }
                 if accepted.is_multiple_of(10)
@@ -135,9 +136,7 @@ fn a_full_disk_ends_a_series_with_no_empty_file() {
                     break e;
                 }
             };
-            if let WriteError::Full { lost: these, .. } = &error {
-                lost += these.total();
-            }
+            lost += error.lost().map_or(0, Lost::total);
             let _ = output.finish();
             let mut names: Vec<PathBuf> =
                 std::fs::read_dir(disk).unwrap().map(|e| e.unwrap().path()).collect();

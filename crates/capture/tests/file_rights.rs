@@ -105,7 +105,7 @@ fn without_them_the_first_file_says_so() {
         let mut output = series(directory);
         keep_only(CapabilitySet::CHOWN);
         let error = write(&mut output).unwrap_err();
-        let WriteError::Open { what, source } = error else { panic!("{error}") };
+        let WriteError::Open { what, source, .. } = error else { panic!("{error}") };
         assert!(what.contains("x_00001_") && what.ends_with("for writing"), "{what}");
         assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
     });

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::write::Lost;
+use crate::packet::Packet;
 
 /// A capture cannot be read, or not to its end. What came before the fault has been handed out by then.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +130,8 @@ pub enum WriteError {
     Open {
         /// The operation and its object.
         what: String,
+        /// How many packets were for it.
+        lost: Lost,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -140,6 +143,8 @@ pub enum WriteError {
         name: String,
         /// What it is, and what to do instead.
         why: String,
+        /// How many packets were for it.
+        lost: Lost,
     },
     /// A packet names an interface that was not announced.
     #[error("a packet of interface {interface}, but only {known} were announced")]
@@ -152,13 +157,39 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// How many packets had been accepted, but are not in the file.
-    pub fn lost(&self) -> u64 {
+    /// Before the first packet.
+    pub(super) fn open(what: impl Into<String>, source: impl Into<io::Error>) -> WriteError {
+        WriteError::Open { what: what.into(), lost: Lost::default(), source: source.into() }
+    }
+
+    /// Before the first packet.
+    pub(super) fn refused(name: impl Into<String>, why: impl Into<String>) -> WriteError {
+        WriteError::Refused { name: name.into(), why: why.into(), lost: Lost::default() }
+    }
+
+    /// Which packets are not in the file; `None` where that is not told: nobody reads what would be written, or the caller
+    /// asked for what cannot be.
+    pub fn lost(&self) -> Option<&Lost> {
         match self {
             WriteError::Unread { lost, .. }
             | WriteError::Full { lost, .. }
-            | WriteError::Write { lost, .. } => lost.total(),
-            _ => 0,
+            | WriteError::Write { lost, .. }
+            | WriteError::Open { lost, .. }
+            | WriteError::Refused { lost, .. } => Some(lost),
+            WriteError::Closed { .. } | WriteError::UnknownInterface { .. } => None,
         }
+    }
+
+    /// The same, and these packets were not tried any more.
+    pub(super) fn and(mut self, packets: &[Packet<'_>]) -> WriteError {
+        if let WriteError::Unread { lost, .. }
+        | WriteError::Full { lost, .. }
+        | WriteError::Write { lost, .. }
+        | WriteError::Open { lost, .. }
+        | WriteError::Refused { lost, .. } = &mut self
+        {
+            lost.extend(packets.iter().map(|packet| packet.interface));
+        }
+        self
     }
 }

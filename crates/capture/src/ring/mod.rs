@@ -46,6 +46,7 @@ mod program;
 #[expect(clippy::module_inception, reason = "the ring itself is one file of the rings")]
 mod ring;
 mod session;
+mod shifts;
 mod socket;
 
 pub use budget::Budget;
@@ -56,3 +57,4 @@ pub use link::Link;
 pub use priority::{Priority, run_first};
 pub use ring::{Handed, Ring, Settings, link_type};
 pub use session::{LinkState, RingId, Session, Turn};
+pub use shifts::Shifts;

@@ -97,8 +97,7 @@ impl Output {
         let mut waits_for_reader = false;
         if options.path.as_os_str() == "-" {
             if options.rotate.is_some() {
-                let why = "a series of files needs a file's name".into();
-                return Err(WriteError::Refused { name: STDOUT.into(), why });
+                return Err(WriteError::refused(STDOUT, "a series of files needs a file's name"));
             }
             writer = Some(begin(stdout()?, STDOUT, &options)?);
         } else {
@@ -189,17 +188,25 @@ impl Output {
         Ok(())
     }
 
-    /// Writes a packet; see [`Writer::packet`].
+    /// Writes a packet: as [`Output::packets`].
     #[inline]
     pub fn packet(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
-        if self.series.is_some() {
-            self.turn(packet)?;
+        self.packets(std::slice::from_ref(packet))
+    }
+
+    /// Writes packets; see [`Writer::packets`].
+    pub fn packets(&mut self, packets: &[Packet<'_>]) -> Result<(), WriteError> {
+        if self.series.is_none() {
+            // None: the single file is finished.
+            return self.writer.as_mut().map_or(Ok(()), |writer| writer.packets(packets));
         }
-        match &mut self.writer {
-            Some(writer) => writer.packet(packet),
-            // Of a single file that is finished.
-            None => Ok(()),
+        for (at, packet) in packets.iter().enumerate() {
+            self.turn(packet).map_err(|error| error.and(&packets[at..]))?;
+            if let Some(writer) = &mut self.writer {
+                writer.packet(packet).map_err(|error| error.and(&packets[at + 1..]))?;
+            }
         }
+        Ok(())
     }
 
     /// Ends a file of a series whose time is over: it is not kept open until a packet comes.
@@ -357,7 +364,7 @@ fn begin(to: impl Into<OwnedFd>, name: &str, options: &OutputOptions) -> Result<
     if !options.compress {
         return Ok(writer);
     }
-    writer.compressed().map_err(|source| WriteError::Open { what: "set up the compression".into(), source })
+    writer.compressed().map_err(|e| WriteError::open("set up the compression", e))
 }
 
 /// What is gathered for a compressed file is not compressed for the file's length alone if it is less than this.
@@ -373,17 +380,14 @@ const STDOUT: &str = "standard output";
 fn stdout() -> Result<OwnedFd, WriteError> {
     let stdout = io::stdout();
     if stdout.is_terminal() {
-        let why = "it is a terminal; name a file, or lead it into a pipe".into();
-        return Err(WriteError::Refused { name: STDOUT.into(), why });
+        return Err(WriteError::refused(STDOUT, "it is a terminal; name a file, or lead it into a pipe"));
     }
     let descriptor = stdout.as_fd().try_clone_to_owned();
-    descriptor.map_err(|source| WriteError::Open { what: format!("write to {STDOUT}"), source })
+    descriptor.map_err(|e| WriteError::open(format!("write to {STDOUT}"), e))
 }
 
 fn name_of(path: &Path) -> Result<&OsStr, WriteError> {
-    let refused =
-        || WriteError::Refused { name: path.display().to_string(), why: "it is a directory".into() };
-    path.file_name().ok_or_else(refused)
+    path.file_name().ok_or_else(|| WriteError::refused(path.display().to_string(), "it is a directory"))
 }
 
 fn place_of(path: &Path, owner: Option<Owner>) -> Result<Place, WriteError> {
@@ -394,8 +398,7 @@ fn place_of(path: &Path, owner: Option<Owner>) -> Result<Place, WriteError> {
 fn single(place: &Place, name: &OsStr, path: &Path) -> Result<Opened, WriteError> {
     let opened = place.file(name, false)?;
     if opened.file.is_terminal() {
-        let name = path.display().to_string();
-        return Err(WriteError::Refused { name, why: "it is a terminal".into() });
+        return Err(WriteError::refused(path.display().to_string(), "it is a terminal"));
     }
     Ok(opened)
 }

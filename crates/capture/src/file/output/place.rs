@@ -80,10 +80,8 @@ impl Place {
             let about = fstat(&directory)?;
             Ok((directory, about))
         };
-        let (directory, about) = open().map_err(|e: Errno| WriteError::Open {
-            what: format!("open the directory {}", path.display()),
-            source: e.into(),
-        })?;
+        let (directory, about) = open()
+            .map_err(|e: Errno| WriteError::open(format!("open the directory {}", path.display()), e))?;
         Ok(Place { directory, path: path.to_owned(), about, owner })
     }
 
@@ -99,19 +97,14 @@ impl Place {
     /// Whether files can be made here at all, now.
     pub(super) fn writable(&self) -> Result<(), WriteError> {
         let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        rustix::fs::accessat(&self.directory, ".", access, AtFlags::EACCESS).map_err(|e| WriteError::Open {
-            what: format!("make files in {}", self.path.display()),
-            source: e.into(),
-        })
+        rustix::fs::accessat(&self.directory, ".", access, AtFlags::EACCESS)
+            .map_err(|e| WriteError::open(format!("make files in {}", self.path.display()), e))
     }
 
     /// Opens a file for writing, empty; makes it if it is not there. A pipe or a device will do, unless only a
     /// `regular` file will.
     pub(super) fn file(&self, name: &OsStr, regular: bool) -> Result<Opened, WriteError> {
-        let failed = |e: Errno| WriteError::Open {
-            what: format!("open {} for writing", self.name(name)),
-            source: e.into(),
-        };
+        let failed = |e: Errno| WriteError::open(format!("open {} for writing", self.name(name)), e);
         for _ in 0..ATTEMPTS {
             match self.make(name) {
                 Err(Errno::EXIST) => {}
@@ -121,7 +114,7 @@ impl Place {
                 Err(Unusable::Failed(Errno::NOENT)) => {}
                 Err(Unusable::Failed(e)) => return Err(failed(e)),
                 Err(Unusable::Refused(why)) => {
-                    return Err(WriteError::Refused { name: self.name(name), why: why.to_owned() });
+                    return Err(WriteError::refused(self.name(name), why));
                 }
                 Ok((file, unread)) => return Ok(Opened { file, made: None, note: None, unread }),
             }

@@ -1,10 +1,12 @@
 //! Writing pcapng: one file of packets, which can be read up to its last whole block at any time.
 //!
 //! Blocks are made in a buffer and leave it whole, many at a time. A packet that is long is not copied into the buffer:
-//! it goes to the kernel from where it is (writev(2)). On a full disk the file is cut behind the last whole block.
+//! it goes to the kernel from where it is (writev(2)), together with those before and behind it. On a full disk the file
+//! is cut behind the last whole block.
 
 mod compress;
 mod encode;
+mod lent;
 mod lost;
 mod patience;
 mod sink;
@@ -19,6 +21,7 @@ use std::os::fd::OwnedFd;
 use crate::file::{Section, Statistics, WriteError};
 use crate::packet::{Interface, Packet};
 use compress::Compressor;
+use lent::Lent;
 pub use lost::Lost;
 pub use patience::{Asked, Patience};
 pub(super) use sink::Sink;
@@ -114,24 +117,38 @@ impl Writer {
         self.written_if_full()
     }
 
-    /// Writes a packet. Of one longer than 256 KiB the first 256 KiB are kept, as if the snap length were that.
-    ///
-    /// It may be kept in memory until [`Writer::flush`]. An error tells how many packets are not in the file, which
-    /// includes those that were accepted and not yet written.
+    /// Writes a packet: as [`Writer::packets`].
     #[inline]
     pub fn packet(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
-        if packet.interface >= self.interfaces {
-            return Err(WriteError::UnknownInterface { interface: packet.interface, known: self.interfaces });
+        self.packets(std::slice::from_ref(packet))
+    }
+
+    /// Writes packets. Of one longer than 256 KiB the first 256 KiB are kept, as if the snap length were that.
+    ///
+    /// They may be kept in memory until [`Writer::flush`]. An error tells how many packets are not in the file, which
+    /// includes those that were accepted and not yet written. If the interface of one is unknown, none is accepted.
+    pub fn packets(&mut self, packets: &[Packet<'_>]) -> Result<(), WriteError> {
+        let known = self.interfaces;
+        if let Some(Packet { interface, .. }) = packets.iter().find(|packet| packet.interface >= known) {
+            return Err(WriteError::UnknownInterface { interface: *interface, known });
         }
-        let captured = packet.data.len().min(LONGEST);
-        self.packets += 1;
-        if captured >= LONG && self.compressor.is_none() {
-            let header = encode::packet_header(packet, captured);
-            let (tail, length) = encode::packet_tail(captured, packet.direction);
-            return self.write_with(&[&header, &packet.data[..captured], &tail[..length]]);
+        let mut lent = Lent::default();
+        for (at, packet) in packets.iter().enumerate() {
+            self.packets += 1;
+            let captured = packet.data.len().min(LONGEST);
+            if captured < LONG || self.compressor.is_some() {
+                encode::packet(&mut self.buffer, packet, captured);
+            } else {
+                self.buffer.extend_from_slice(&encode::packet_header(packet, captured));
+                lent.add(self.buffer.len(), &packet.data[..captured]);
+                let (tail, length) = encode::packet_tail(captured, packet.direction);
+                self.buffer.extend_from_slice(&tail[..length]);
+            }
+            if lent.is_enough() || self.is_full() {
+                self.write_with(&mut lent).map_err(|error| error.and(&packets[at + 1..]))?;
+            }
         }
-        encode::packet(&mut self.buffer, packet, captured);
-        self.written_if_full()
+        if lent.is_empty() { Ok(()) } else { self.write_with(&mut lent) }
     }
 
     /// Writes an interface's counters.
@@ -145,7 +162,7 @@ impl Writer {
 
     /// Writes what was gathered: whoever reads the file or the pipe sees it then.
     pub fn flush(&mut self) -> Result<(), WriteError> {
-        if self.buffer.is_empty() { Ok(()) } else { self.write_with(&[]) }
+        if self.buffer.is_empty() { Ok(()) } else { self.write() }
     }
 
     /// Writes the rest and gives what the file has come to.
@@ -182,17 +199,24 @@ impl Writer {
 
     #[inline]
     fn written_if_full(&mut self) -> Result<(), WriteError> {
-        let full = if self.compressor.is_some() { compress::PIECE } else { BUFFER };
-        if self.buffer.len() < full { Ok(()) } else { self.write_with(&[]) }
+        if self.is_full() { self.write() } else { Ok(()) }
     }
 
-    /// Writes what was gathered, and a block in parts behind it.
-    fn write_with(&mut self, more: &[&[u8]]) -> Result<(), WriteError> {
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.buffer.len() >= if self.compressor.is_some() { compress::PIECE } else { BUFFER }
+    }
+
+    fn write(&mut self) -> Result<(), WriteError> {
+        self.write_with(&mut Lent::default())
+    }
+
+    /// Writes what was gathered, with what was lent for it.
+    fn write_with(&mut self, lent: &mut Lent<'_>) -> Result<(), WriteError> {
+        let slices = lent.between(&self.buffer);
         if let Some(kind) = self.broken {
             // The disk may have room again, but a gap in the middle is worse than an end. Statistics may still fit, but
             // not behind a compressed piece that is missing.
-            let mut slices: Vec<&[u8]> = vec![&self.buffer];
-            slices.extend(more);
             let lost = encode::whole(&slices, 0).1;
             if lost.total() > 0 || self.compressor.is_some() {
                 self.packets -= lost.total();
@@ -202,22 +226,19 @@ impl Writer {
         }
         let result = match &mut self.compressor {
             None => {
-                let mut slices: [&[u8]; 4] = [&self.buffer, &[], &[], &[]];
-                for (slice, part) in slices[1..].iter_mut().zip(more) {
-                    *slice = part;
-                }
                 let lost = |kept| encode::whole(&slices, kept).1;
                 self.sink.write(&slices, last_block).map_err(|stopped| (lost(stopped.kept), stopped.error))
             }
+            // What is compressed is in the buffer as a whole.
             Some(compressor) => {
-                let lost = encode::whole(&[&self.buffer], 0).1;
                 let written = compressor.piece(&self.buffer).and_then(|piece| {
                     self.sink.write_piece(piece, &compress::END).map_err(|stopped| stopped.error)
                 });
-                written.map_err(|error| (lost, error))
+                written.map_err(|error| (encode::whole(&slices, 0).1, error))
             }
         };
         self.buffer.clear();
+        lent.clear();
         result.map_err(|(lost, error)| {
             self.packets -= lost.total();
             self.broken = Some(error.kind());

@@ -119,12 +119,8 @@ impl Sink {
         slices: &[&[u8]],
         whole: impl FnOnce(&[&[u8]], usize) -> usize,
     ) -> Result<(), Stopped> {
-        let mut vectors: [IoSlice<'_>; 4] = std::array::from_fn(|_| IoSlice::new(&[]));
-        for (vector, slice) in vectors.iter_mut().zip(slices) {
-            *vector = IoSlice::new(slice);
-        }
-        debug_assert!(slices.len() <= vectors.len(), "no more slices than vectors");
-        let mut left = &mut vectors[..slices.len().min(4)];
+        let mut vectors: Vec<IoSlice<'_>> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
+        let mut left = vectors.as_mut_slice();
         let mut written = 0;
         // Empty slices in front are no reason to write nothing, which would look like a file that is full.
         IoSlice::advance_slices(&mut left, 0);

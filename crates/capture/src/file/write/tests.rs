@@ -174,6 +174,62 @@ fn a_device_that_is_full_says_how_many_packets_it_cost() {
 }
 
 #[test]
+fn packets_that_are_not_tried_any_more_are_counted_too() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut writer = Writer::new(full, "/dev/full", &Section::default());
+    writer.interface(&interface("x")).unwrap();
+    writer.interface(&interface("y")).unwrap();
+    let data = vec![1; 100_000];
+    // Half of them are more than is written at a time.
+    let packets: Vec<Packet<'_>> = (0..30)
+        .map(|number| Packet { interface: usize::from(number >= 20), ..packet(number, &data) })
+        .collect();
+    let error = writer.packets(&packets).unwrap_err();
+    let WriteError::Full { lost, .. } = error else { panic!("{error}") };
+    assert_eq!((lost.total(), lost.of(0), lost.of(1), writer.written().packets), (30, 20, 10, 0));
+}
+
+#[test]
+fn of_packets_with_an_unknown_interface_among_them_none_is_written() {
+    let file = tempfile::tempfile().unwrap();
+    let mut writer = Writer::new(file.try_clone().unwrap(), "test", &Section::default());
+    writer.interface(&interface("x")).unwrap();
+    let data = vec![1; LONG];
+    let refused = writer.packets(&[packet(0, &data), Packet { interface: 1, ..packet(1, b"") }]).unwrap_err();
+    assert!(matches!(refused, WriteError::UnknownInterface { interface: 1, known: 1 }));
+    writer.finish().unwrap();
+    let (found, fault) = read(file);
+    assert!(found.is_empty() && fault.is_none());
+}
+
+#[test]
+fn long_packets_are_written_together() {
+    let (receiver, sender) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    let mut writer = Writer::new(sender, "a socket", &Section::default());
+    writer.interface(&interface("x")).unwrap();
+    writer.flush().unwrap();
+    let data = vec![1; LONG];
+    let packets: Vec<Packet<'_>> = (0..10).map(|number| packet(number, &data)).collect();
+    writer.packets(&packets).unwrap();
+    drop(writer);
+    // What was written at a time arrives at a time.
+    let mut receiver = File::from(receiver);
+    let mut message = vec![0; 1 << 20];
+    let mut lengths = Vec::new();
+    while let length @ 1.. = receiver.read(&mut message).unwrap() {
+        lengths.push(length);
+    }
+    assert_eq!(lengths.len(), 2, "{lengths:?}");
+    assert!(lengths[1] > 10 * LONG);
+}
+
+#[test]
 fn a_pipe_that_does_not_wait_is_waited_for() {
     let (mut reader, pipe) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&pipe, true).unwrap();
@@ -270,7 +326,8 @@ proptest! {
     fn packets_come_back_as_they_were(
         lengths in proptest::collection::vec(prop_oneof![0usize..70, 0usize..20_000], 1..40),
         compress: bool,
-        flush in 1usize..10,
+        together in 1usize..10,
+        flush: bool,
     ) {
         let file = tempfile::tempfile().unwrap();
         let mut writer = Writer::new(file.try_clone().unwrap(), "test", &Section::default());
@@ -278,18 +335,23 @@ proptest! {
             writer = writer.compressed().unwrap();
         }
         writer.interface(&interface("x")).unwrap();
-        let mut expected = Vec::new();
-        for (number, &length) in lengths.iter().enumerate() {
-            let data: Vec<u8> = (0..length).map(|at| (at * 7 + number) as u8).collect();
-            let packet = packet(number as u64, &data);
-            let size = writer.size_with(&packet);
-            writer.packet(&packet).unwrap();
-            prop_assert!(compress || writer.size() == size);
-            if number % flush == 0 {
+        let data: Vec<Vec<u8>> = lengths
+            .iter()
+            .enumerate()
+            .map(|(number, &length)| (0..length).map(|at| (at * 7 + number) as u8).collect())
+            .collect();
+        let packets: Vec<Packet<'_>> =
+            data.iter().enumerate().map(|(number, data)| packet(number as u64, data)).collect();
+        for some in packets.chunks(together) {
+            let size = writer.size_with(&some[0]);
+            writer.packets(some).unwrap();
+            prop_assert!(compress || some.len() > 1 || writer.size() == size);
+            if flush {
                 writer.flush().unwrap();
             }
-            expected.push((packet.time.0, packet.direction, packet.original_length, data));
         }
+        let expected: Vec<Owned> =
+            packets.iter().map(|p| (p.time.0, p.direction, p.original_length, p.data.to_vec())).collect();
         let written = writer.finish().unwrap();
         prop_assert_eq!(written.packets as usize, lengths.len());
         prop_assert_eq!(written.bytes, file.metadata().unwrap().len());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use snorkel_capture::file::{Asked, Lost, Patience};
 use snorkel_capture::pair::{Fate, Pairs, Tally};
-use snorkel_capture::ring::{Ledger, LinkState, Ring, RingId, Session, Turn};
+use snorkel_capture::ring::{Ledger, LinkState, Ring, RingId, Session, Shifts, Turn};
 use snorkel_capture::{Packet, Timestamp};
 use snorkel_topology::Snapshot;
 
@@ -61,6 +61,8 @@ pub(super) struct Live {
     pub(super) show: bool,
     /// Whether the output is a series of files.
     pub(super) seams: bool,
+    /// The processors that it works on in turn, if it runs in real time.
+    pub(super) shifts: Option<Shifts>,
     /// When the sink was told the account last, for a seam.
     told: Timestamp,
 }
@@ -106,6 +108,7 @@ impl Live {
             pairs: None,
             show: false,
             seams: false,
+            shifts: None,
             told: Timestamp(0),
         })
     }
@@ -282,6 +285,7 @@ impl Live {
                     return Ok(());
                 }
             }
+            self.shifts.as_mut().map(Shifts::keep);
             // At every turn: where packets never pause there is no turn for the time alone.
             self.keep_time(course)?;
             match self.patience.asked() {

@@ -25,7 +25,7 @@ use snorkel_capture::confine::{Needs, confine};
 use snorkel_capture::file::{Output, OutputOptions, Owner, Patience, Rotate, Section, Stream};
 use snorkel_capture::pair::Pairs;
 use snorkel_capture::recorder::Recorder;
-use snorkel_capture::ring::run_first;
+use snorkel_capture::ring::{Priority, Shifts, run_first};
 use snorkel_engines::LabelFilter;
 use snorkel_netns::caps;
 use snorkel_topology::{Snapshot, Survey};
@@ -172,17 +172,12 @@ impl Capture {
             rights: output.as_ref().map(Output::rights).unwrap_or_default(),
         };
         let show = live::shows_counters(output.is_none());
-        if output.is_some() && !self.polite {
-            // Where that is not allowed more may be lost, and lost packets are told.
-            match run_first() {
-                Ok(priority) => tracing::info!("runs before other processes: {priority:?}"),
-                Err(error) => tracing::info!("{}", snorkel_netns::chain(&error)),
-            }
-        }
+        let priority = if output.is_some() && !self.polite { first() } else { None };
         let mut live = Live::new(self.sink(output, &patience)?, filters, trigger, patience, usr1)?;
         live.limits = Limits { count: self.count, until, after: self.after };
         live.show = show;
         live.seams = rotate.is_some();
+        live.shifts = (priority == Some(Priority::RealTime)).then(Shifts::begin);
         live.pairs = self.pair.then(Pairs::new);
         if self.write.as_ref().is_none_or(|path| path.as_os_str() == "-") {
             live.end_with_reader();
@@ -299,6 +294,16 @@ fn needs_rights() -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format!("capturing needs {}", missing.join(", and "))).hint("sudo snorkel capture ..."))
+}
+
+/// Has this thread run before others. Where that is not allowed more may be lost, and lost packets are told.
+fn first() -> Option<Priority> {
+    let priority = run_first();
+    match &priority {
+        Ok(priority) => tracing::info!("runs before other processes: {priority:?}"),
+        Err(error) => tracing::info!("{}", snorkel_netns::chain(error)),
+    }
+    priority.ok()
 }
 
 /// Whom files are for: the user who called sudo.

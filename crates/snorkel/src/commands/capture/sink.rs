@@ -38,13 +38,8 @@ impl From<io::Error> for Trouble {
 
 impl From<WriteError> for Trouble {
     fn from(error: WriteError) -> Trouble {
-        let (lost, closed) = match &error {
-            WriteError::Unread { lost, .. }
-            | WriteError::Full { lost, .. }
-            | WriteError::Write { lost, .. } => (lost.clone(), false),
-            WriteError::Closed { .. } => (Lost::default(), true),
-            _ => (Lost::default(), false),
-        };
+        let closed = matches!(error, WriteError::Closed { .. });
+        let lost = error.lost().cloned().unwrap_or_default();
         Trouble { failure: error.into(), lost, closed }
     }
 }
@@ -240,18 +235,7 @@ impl Sink for Files {
     }
 
     fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
-        let mut packets = packets.iter();
-        while let Some(packet) = packets.next() {
-            if let Err(error) = self.output.packet(packet) {
-                let mut trouble = Trouble::from(error);
-                if !trouble.closed {
-                    // Those behind it are not tried any more.
-                    trouble.lost.extend(packets.map(|packet| packet.interface));
-                }
-                return Err(trouble);
-            }
-        }
-        Ok(())
+        Ok(self.output.packets(packets)?)
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use snorkel_bpf::tap::Transport;
 use snorkel_capture::file::{
-    Output, OutputOptions, Patience as WriterPatience, Pieces, Statistics, WriteError,
+    Lost, Output, OutputOptions, Patience as WriterPatience, Pieces, Statistics, WriteError,
 };
 use snorkel_capture::{Direction as Way, Interface, LinkType, Packet, Timestamp};
 use snorkel_netns::chain;
@@ -373,7 +373,7 @@ impl Files {
         // That nobody reads it any more is no fault.
         if !matches!(error, WriteError::Closed { .. }) {
             self.complete = false;
-            let lost = match error.lost() {
+            let lost = match error.lost().map_or(0, Lost::total) {
                 0 => String::new(),
                 lost => format!("; {} packets could not be written", thousands(lost)),
             };
