@@ -14,11 +14,11 @@ FUZZ_SECONDS ?= 60
 # With nextest each test has a process of its own, and a hanging one is told by name.
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build release tour test test-deps test-kernels bench fmt lint licences bpf fuzz clean
+.PHONY: help build release tour test test-deps test-kernels bench-kernels bench fmt lint licences bpf fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/    make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/    make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 build: ## the workspace, for development
 	$(CARGO) build --workspace --locked
@@ -48,6 +48,9 @@ endif
 
 test-kernels: test-deps ## the tests of what is done in the kernel, on Debian's 6.1 and 6.12 in virtual machines
 	CARGO=$(CARGO) scripts/test-kernels
+
+bench-kernels: test-deps ## how exact faults are on 6.12, by netem and by snorkel itself
+	CARGO=$(CARGO) scripts/bench-kernels
 
 bench: release test-deps ## the speed compared with the usual tools, side by side
 	SNORKEL_BENCH_BINARY=$(CURDIR)/dist/snorkel $(CARGO) bench --locked --package snorkel --bench speed --bench capture --bench faults --bench tap

@@ -1,6 +1,6 @@
-"""The initramfs of a test machine: busybox, the kernel's modules for networks, and the tests.
+"""The initramfs of a test machine: busybox, the kernel's modules for networks, and the programs that run there.
 
-The tests lie where they lie on the host, as some know the path of a program that was built beside them.
+They lie where they lie on the host, as some know the path of a program that was built beside them.
 """
 
 import lzma
@@ -15,11 +15,22 @@ MODULES = ["net", "lib", "crypto", "arch", "drivers/net", "fs/overlayfs"]
 COMMANDS = ["bin", "sbin"]
 
 
-def pack(kernel, programs, tests, has, folder):
+class Run:
+    """One run of a program; `limit` is how many seconds it may take, by the machine's clock."""
+
+    def __init__(self, program, folder, limit, *arguments):
+        self.program, self.folder, self.limit, self.arguments = program, folder, limit, arguments
+
+    def line(self, number):
+        """As init reads it."""
+        return f"{number}\t{self.limit}\t{self.folder}\t{self.program}\t{' '.join(self.arguments)}\n"
+
+
+def pack(kernel, programs, runs, has, folder, without=()):
     """Makes the initramfs and returns its path.
 
-    `tests` is the text of the list that init works through; `has` is what the kernel must have, in words that the tests
-    know.
+    init works through the `runs`; `has` is what the kernel must have, in words that the tests know; modules whose names are
+    in `without` are left out.
     """
     root = folder / "root"
     shutil.rmtree(root, ignore_errors=True)
@@ -35,13 +46,13 @@ def pack(kernel, programs, tests, has, folder):
     for part in COMMANDS:
         (root / "usr" / part).symlink_to(f"/{part}")
     shutil.copy(INIT, root / "init")
-    (root / "tests").write_text(tests)
+    (root / "runs").write_text("".join(run.line(number) for number, run in enumerate(runs)))
     (root / "has").write_text(" ".join(has))
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
     (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
     (root / "etc/resolv.conf").write_text("")
-    add_modules(kernel, root)
+    add_modules(kernel, root, without)
     for program in programs:
         inside = root / program.relative_to("/")
         inside.parent.mkdir(parents=True, exist_ok=True)
@@ -57,13 +68,13 @@ def pack(kernel, programs, tests, has, folder):
     return image
 
 
-def add_modules(kernel, root):
+def add_modules(kernel, root, without):
     """Copies the modules, unpacked, as busybox cannot read xz there, and writes down what depends on what."""
     target = root / "lib/modules" / kernel.release
     for part in MODULES:
         for module in sorted((kernel.modules / "kernel" / part).rglob("*.ko*")):
             inside = target / module.relative_to(kernel.modules)
-            if "ethernet" in inside.parts:
+            if "ethernet" in inside.parts or module.name.partition(".")[0] in without:
                 continue
             inside.parent.mkdir(parents=True, exist_ok=True)
             if module.suffix == ".xz":

@@ -1,8 +1,8 @@
 """A machine that qemu makes in software alone: two serial lines, no disk, no network.
 
-The first line is the kernel's console. On the second, init says `up RELEASE`, and for each test `begin NUMBER`, its output
-as lines that start with `| ` if it failed, and `end NUMBER STATUS`; the last word is `done`. A machine that ends, or must
-be ended, without having said that has failed.
+The first line is the kernel's console. On the second, init says `up RELEASE`, and for each run of a program `begin NUMBER`,
+its output as lines that start with `| `, and `end NUMBER STATUS`; the last word is `done`. A machine that ends, or must be
+ended, without having said that has failed.
 """
 
 import re
@@ -11,6 +11,11 @@ import subprocess
 import time
 
 QEMU = "qemu-system-x86_64"
+# As fast as the host makes them.
+FREE = ["-accel", "tcg", "-smp", "2"]
+# A machine to measure on: idle, always equally fast, and with a clock that knows nothing of the host. An instruction takes a
+# nanosecond, nothing else takes any time, and a time that all wait for comes at once.
+COUNTED = ["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"]
 # What the kernel says when it is the kernel that is wrong.
 COMPLAINT = re.compile(r"\b(BUG:|WARNING:|Oops|Kernel panic|general protection|INFO: task .* blocked|rcu_.*stall)")
 
@@ -19,12 +24,12 @@ class Broken(Exception):
     """The machine itself failed, not a test."""
 
 
-def boot(kernel, initramfs, console, patience):
+def boot(kernel, initramfs, console, patience, processors=FREE):
     """Starts the machine and yields the lines of the second serial line; `patience` is for all of it, in seconds."""
     command = [
         # A plain processor: what it can do more only costs when it is software. Without RDRAND the first who wants a
         # random number would wait for a long time.
-        QEMU, "-machine", "q35,accel=tcg", "-cpu", "qemu64,+rdrand", "-m", "1G", "-smp", "2",
+        QEMU, "-machine", "q35", *processors, "-cpu", "qemu64,+rdrand", "-m", "1G",
         "-no-reboot", "-nodefaults", "-display", "none",
         "-kernel", kernel.image, "-initrd", initramfs,
         # Warnings go to the console, news does not. No processor is there to be guarded against its own guessing.

@@ -29,7 +29,8 @@ class Judging(unittest.TestCase):
         return course, said.getvalue()
 
     def test_a_test_passes_only_if_it_ran_and_ended_well(self):
-        course, _ = self.course("begin 0", "end 0 0", "begin 1", "end 1 none")
+        ran = "| test result: ok. 1 passed; 0 failed"
+        course, _ = self.course("begin 0", ran, "end 0 0", "begin 1", "| test result: ok. 0 passed", "end 1 0")
         self.assertEqual((course.passed, course.failed), (1, 1))
 
     def test_what_a_failed_test_said_is_told(self):

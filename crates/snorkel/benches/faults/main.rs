@@ -2,7 +2,8 @@
 //!
 //! Faults are put in force as the commands do it ([`snorkel_fault::force`]), at a veth pair between two private namespaces
 //! (`world.rs`); how long it takes a user, with everything looked up, is measured with the binary, in a lab. What is
-//! compared takes turns, and medians count. Beside each figure stands what is wanted.
+//! compared takes turns, and medians count. Beside each figure stands what is wanted. `make bench-kernels` runs those parts of
+//! it that need no binary on other kernels, which have netem.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot run says why and ends")]
 
