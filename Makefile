@@ -49,7 +49,7 @@ endif
 test-kernels: test-deps ## the tests of what is done in the kernel, on Debian's 6.1 and 6.12 in virtual machines
 	CARGO=$(CARGO) scripts/test-kernels
 
-bench-kernels: test-deps ## how exact faults are on 6.12, by netem and by snorkel itself
+bench-kernels: test-deps ## how exact faults are on 6.1 and 6.12, by netem and by snorkel itself
 	CARGO=$(CARGO) scripts/bench-kernels
 
 bench: release test-deps ## the speed compared with the usual tools, side by side

@@ -2,6 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use snorkel_bpf::gate::{Direction, Rule, Verdict, WireNumber};
 use snorkel_fault::force::{Force, Means, Remains};
@@ -14,6 +18,8 @@ use snorkel_rtnl::{IfIndex, Socket};
 
 const HOST: &str = "10.0.0.1";
 const TARGET: &str = "10.0.0.2";
+/// How often a gate that no link holds is to be told that somebody does ([`Force::needs_pushing`]).
+const PUSH: Duration = Duration::from_millis(200);
 
 /// The two, and the host's end.
 pub(crate) struct World {
@@ -77,7 +83,18 @@ impl World {
     pub(crate) fn carry_out(&self, plan: &Plan) -> Held {
         let host = self.host.try_clone().unwrap();
         let force = with_means(&host, |means| Force::apply(plan, means).unwrap());
-        Held { force, host }
+        let pushes = force.needs_pushing();
+        let force = Arc::new(Mutex::new(force));
+        let pusher = pushes.then(|| {
+            let (pushed, (end, ended)) = (Arc::clone(&force), channel::<()>());
+            let thread = std::thread::spawn(move || {
+                while ended.recv_timeout(PUSH) == Err(RecvTimeoutError::Timeout) {
+                    pushed.lock().unwrap().push_deadlines().unwrap();
+                }
+            });
+            (end, thread)
+        });
+        Held { force, pusher, host }
     }
 
     /// Sockets for datagrams from the target to the host.
@@ -104,14 +121,21 @@ impl World {
 
 /// A fault in force. It has to be ended ([`Held::end`]).
 pub(crate) struct Held {
-    force: Force,
+    force: Arc<Mutex<Force>>,
+    /// Who has it count on, where that has to be done, until the other end of the channel is gone.
+    pusher: Option<(Sender<()>, JoinHandle<()>)>,
     host: Netns,
 }
 
 impl Held {
     /// When this returns packets pass; what is left goes with the value.
     pub(crate) fn heal(self) -> Remains {
-        let (healed, remains) = with_means(&self.host, |means| self.force.heal(means));
+        if let Some((end, thread)) = self.pusher {
+            drop(end);
+            thread.join().unwrap();
+        }
+        let force = Arc::into_inner(self.force).unwrap().into_inner().unwrap();
+        let (healed, remains) = with_means(&self.host, |means| force.heal(means));
         assert!(healed.troubles.is_empty(), "{healed:?}");
         remains
     }
@@ -126,7 +150,7 @@ impl Held {
         let mut least = u64::MAX;
         // What waits in a slow wire comes in the end.
         for _ in 0..200 {
-            let wires = self.force.status().into_iter().flat_map(|link| link.wires);
+            let wires = self.force.lock().unwrap().status().into_iter().flat_map(|link| link.wires);
             let now = wires.map(|wire| wire.entered.saturating_sub(wire.returned)).sum();
             least = least.min(now);
             if least == 0 {
