@@ -101,14 +101,17 @@ impl Member {
         into: &mut Vec<Packet<'static>>,
     ) -> bool {
         let Some(closed) = self.closed.front().copied() else { return false };
+        // Then all of it is handed out. Where several processors put packets in, the last of a block need not be its newest:
+        // those that are newer would be waited for in vain, since there is nothing behind them.
+        let whole = closed.last <= newest;
         if self.cursor.is_none() {
-            if self.ring.first_time(self.open, closed).is_some_and(|first| first > newest) {
-                return false;
-            }
-            if closed.last <= newest {
+            if whole {
                 self.read(id, closed, u32::MAX, into);
                 self.turn_over();
                 return true;
+            }
+            if self.ring.first_time(self.open, closed).is_some_and(|first| first > newest) {
+                return false;
             }
         }
         if self.cursor.is_none_or(|cursor| !cursor.is_at_end()) {
@@ -117,7 +120,7 @@ impl Member {
             self.parsed = parsed;
         }
         let rest = &self.parsed[self.at..];
-        let count = rest.partition_point(|packet| packet.time.0 <= newest);
+        let count = if whole { rest.len() } else { rest.partition_point(|packet| packet.time.0 <= newest) };
         into.extend_from_slice(&rest[..count]);
         self.at += count;
         if self.at < self.parsed.len() {
@@ -184,5 +187,40 @@ impl Member {
         ledger.delivered -= kept.len() as u64;
         ledger.bytes -= kept.iter().map(|packet| packet.data.len() as u64).sum::<u64>();
         Ok(ledger)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snorkel_netns::Netns;
+
+    use super::*;
+    use crate::Timestamp;
+    use crate::ring::{Link, Settings};
+
+    #[test]
+    fn a_block_goes_with_its_last_packet_though_that_is_not_its_newest() {
+        let netns = Netns::private().expect("this test needs root");
+        let settings = Settings { bytes: 1 << 20, ..Settings::default() };
+        let mut member = Member::new(Ring::open(&netns, Link::Name("lo"), &settings).unwrap());
+        let closed = Closed { packets: 0, first: 0, last: 100, full: true, losing: false };
+        let packet = |time| Packet {
+            time: Timestamp(time),
+            interface: 0,
+            direction: None,
+            original_length: 0,
+            data: &[],
+        };
+        // It has been read, and some of it was handed out for the sake of other rings.
+        member.closed.push_back(closed);
+        member.cursor = Some(Cursor::new(closed));
+        member.parsed = vec![packet(90), packet(100), packet(105)];
+        let mut batch = Vec::new();
+        assert!(!member.hand_out_block(0, 95, &mut batch));
+        assert_eq!(batch.len(), 1);
+        // Its last is what the others can be waited for at most.
+        assert!(member.hand_out_block(0, 100, &mut batch));
+        assert_eq!(batch.len(), 3);
+        assert!(member.closed.is_empty());
     }
 }
