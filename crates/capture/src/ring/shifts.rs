@@ -76,6 +76,7 @@ mod tests {
     fn a_shift_is_over_after_so_much_work_and_waiting_is_none() {
         let begin = worked();
         let mut shifts = Shifts::begin();
+        // Not to wait for anything: it is the waiting itself that must not count.
         std::thread::sleep(SHIFT);
         assert!(!shifts.keep());
         while !shifts.keep() {}

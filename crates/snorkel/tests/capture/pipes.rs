@@ -4,11 +4,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 
 use snorkel_lab::{LabSpec, Scoped};
 
-use crate::common::{Ran, lab, snorkel, target};
+use crate::common::{Ran, fifo, lab, snorkel, target};
 use crate::kit::{Capture, PACKET, blocks, row, send};
 
 /// Only what [`send`] sends.
@@ -16,12 +15,6 @@ const NUMBERED: &str = "udp dst port 9";
 
 /// More than a pipe takes, and less than a ring.
 const MANY: u32 = 500;
-
-fn fifo(dir: &Path) -> PathBuf {
-    let path = dir.join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    path
-}
 
 /// A capture of all that client sends to port 9, into a pipe.
 fn into_pipe(lab: &Scoped, words: &[&str], pipe: impl Into<OwnedFd>) -> Capture {

@@ -164,6 +164,13 @@ pub(crate) fn with_variable(variable: &str) -> Vec<String> {
     found
 }
 
+/// A new FIFO in this folder.
+pub(crate) fn fifo(dir: &Path) -> PathBuf {
+    let fifo = dir.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    fifo
+}
+
 /// Waits for what must come, and fails where it does not come for long.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {

@@ -3,12 +3,12 @@
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use snorkel_lab::{LabSpec, Scoped};
 
-use crate::common::{lab, run, target, wait_until};
+use crate::common::{fifo, lab, run, target, wait_until};
 use crate::kit::{Tap, ask, attempt, inside};
 
 fn greeting(lab: &Scoped) -> String {
@@ -107,12 +107,6 @@ fn it_ends_when_its_target_does() {
     unsafe { libc::kill(pid.get(), libc::SIGKILL) };
     tap.wait(1, "ended");
     assert_eq!(tap.finish().status, 0);
-}
-
-fn fifo(dir: &Path) -> PathBuf {
-    let fifo = dir.join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    fifo
 }
 
 /// A FIFO from both ends, so that it has a reader.
