@@ -156,10 +156,10 @@ pub fn recheck(query: &Query, container: &Container) -> Result<Option<Container>
     let sink = Sink::default();
     match (container.engine, &endpoint) {
         (Engine::Docker, Some(e)) => {
-            absent(block_on(query.timeout, docker::recheck(e, &container.id, &sink)))?;
+            absent(docker::recheck(e, &container.id, query.timeout, &sink))?;
         }
         (Engine::Podman, Some(e)) => {
-            absent(block_on(query.timeout, podman::recheck(e, &container.id, &sink)))?;
+            absent(podman::recheck(e, &container.id, query.timeout, &sink))?;
         }
         // The endpoint's scope is the engine's; the container's is a namespace within it.
         (Engine::Containerd, Some(e)) => {

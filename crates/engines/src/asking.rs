@@ -168,7 +168,7 @@ fn ask_docker(endpoint: Endpoint, what: &What<'_>) -> Option<Work> {
         Reference::Nothing => None,
         Reference::List => Some(Box::new(move |sink, time, _| block_on(time, docker::list(&endpoint, sink)))),
         Reference::One(name) => Some(Box::new(move |sink, time, meanwhile| {
-            block_on(time, docker::lookup(&endpoint, &name, sink, meanwhile))
+            docker::lookup(&endpoint, &name, time, sink, meanwhile)
         })),
     }
 }
@@ -178,7 +178,7 @@ fn ask_podman(endpoint: Endpoint, what: &What<'_>) -> Option<Work> {
         Reference::Nothing => None,
         Reference::List => Some(Box::new(move |sink, time, _| block_on(time, podman::list(&endpoint, sink)))),
         Reference::One(name) => Some(Box::new(move |sink, time, meanwhile| {
-            block_on(time, podman::lookup(&endpoint, &name, sink, meanwhile))
+            podman::lookup(&endpoint, &name, time, sink, meanwhile)
         })),
     }
 }
@@ -299,13 +299,23 @@ impl Job {
 
 /// Runs a conversation to its end or to the time-out, on a runtime that is gone afterwards.
 pub(crate) fn block_on<T>(timeout: Duration, conversation: impl Future<Output = Result<T>>) -> Result<T> {
+    go_on(Instant::now(), timeout, conversation)
+}
+
+/// As [`block_on`], of a conversation that has begun before.
+pub(crate) fn go_on<T>(
+    begun: Instant,
+    timeout: Duration,
+    conversation: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let left = timeout.saturating_sub(begun.elapsed());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(|source| Fault::Read { path: "the event queue (epoll)".into(), source })?;
     let result = runtime.block_on(async {
-        tokio::time::timeout(timeout, conversation).await.unwrap_or(Err(Fault::TimedOut(timeout)))
+        tokio::time::timeout(left, conversation).await.unwrap_or(Err(Fault::TimedOut(timeout)))
     });
     runtime.shutdown_background();
     result

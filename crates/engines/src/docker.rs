@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use tokio::task::JoinSet;
 
-use crate::asking::Sink;
+use crate::asking::{Sink, go_on};
 use crate::fault::{Fault, Result};
 use crate::http::{self, Client, Reply};
 use crate::{Container, Endpoint, Engine, State};
@@ -73,7 +74,8 @@ async fn inspect_queued(client: &mut Client, queue: &Mutex<VecDeque<Container>>,
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(mut container) = next else { return };
-        match inspect(client, &container.id).await {
+        let reply = client.get(&inspect_path(&container.id)).await;
+        match reply.and_then(|reply| inspected(&reply)) {
             Ok(Some(inspected)) => {
                 inspected.complete(&mut container);
                 sink.push(container);
@@ -92,9 +94,8 @@ async fn inspect_queued(client: &mut Client, queue: &Mutex<VecDeque<Container>>,
     }
 }
 
-/// One container by full id, name or the start of its id; `None` if there is none.
-async fn inspect(client: &mut Client, reference: &str) -> Result<Option<model::Inspected>> {
-    let reply = client.get(&inspect_path(reference)).await?;
+/// A container that was asked for by its full id; `None` if there is none.
+fn inspected(reply: &Reply) -> Result<Option<model::Inspected>> {
     match reply.status {
         StatusCode::NOT_FOUND => Ok(None),
         _ => reply.json().map(Some),
@@ -108,28 +109,30 @@ fn inspect_path(reference: &str) -> String {
 /// What a reference may mean, in one request; the engine's own order (id, name, start of an id) decides. When it
 /// says that the reference is ambiguous, or means nothing at all by it, the whole list is asked for. `meanwhile` is done
 /// while the engine thinks.
-pub(crate) async fn lookup(
+pub(crate) fn lookup(
     endpoint: &Endpoint,
     reference: &str,
+    time: Duration,
     sink: &Sink,
     meanwhile: &mut dyn FnMut(),
 ) -> Result<()> {
-    let mut client = Client::connect(&endpoint.path).await?;
-    sink.served_by(client.uid());
-    let reply: Reply = client.get_meanwhile(&inspect_path(reference), meanwhile).await?;
+    let begun = Instant::now();
+    let (reply, uid) = http::ask(&endpoint.path, &inspect_path(reference), time, meanwhile)?;
+    sink.served_by(uid);
     let inspected: model::Inspected = match reply.status {
         StatusCode::OK => reply.json()?,
         // A redirect is what `.` and `..` get: no container is called that.
         status if status == StatusCode::NOT_FOUND || status.is_redirection() => return Ok(()),
         _ => {
             tracing::debug!(fault = %reply.refusal(), "docker cannot inspect; asking for the list");
-            return list(endpoint, sink).await;
+            return go_on(begun, time, list(endpoint, sink));
         }
     };
     let mut container = inspected.into_container(endpoint);
     if !container.is_up() {
         // Only the list has the words that people know: "Exited (137) 3 minutes ago".
-        if let Some(status) = status_of(&mut client, &container.id).await {
+        let status = go_on(begun, time, status_of(&endpoint.path, uid, &container.id));
+        if let Some(status) = status.unwrap_or_default() {
             container.status = status;
         }
     }
@@ -137,18 +140,21 @@ pub(crate) async fn lookup(
     Ok(())
 }
 
-async fn status_of(client: &mut Client, id: &str) -> Option<String> {
-    let filter = http::segment(&format!("{{\"id\":[{}]}}", serde_json::to_string(id).ok()?));
-    let reply = client.get(&format!("/containers/json?all=1&filters={filter}")).await.ok()?;
-    let (listed, _) = http::each::<model::Listed>("GET /containers/json", &reply.body).ok()?;
-    listed.into_iter().find(|c| c.id() == id).map(|c| c.status().to_owned()).filter(|s| !s.is_empty())
+async fn status_of(socket: &Path, uid: u32, id: &str) -> Result<Option<String>> {
+    let id_alone = serde_json::json!({ "id": [id] }).to_string();
+    let filter = http::segment(&id_alone);
+    let mut client = Client::connect_to(socket, uid).await?;
+    let reply = client.get(&format!("/containers/json?all=1&filters={filter}")).await?;
+    let (listed, _) = http::each::<model::Listed>("GET /containers/json", &reply.body)?;
+    let status = listed.into_iter().find(|c| c.id() == id).map(|c| c.status().to_owned());
+    Ok(status.filter(|status| !status.is_empty()))
 }
 
 /// This very container again, by its full id.
-pub(crate) async fn recheck(endpoint: &Endpoint, id: &str, sink: &Sink) -> Result<()> {
-    let mut client = Client::connect(&endpoint.path).await?;
-    sink.served_by(client.uid());
-    sink.extend(inspect(&mut client, id).await?.map(|c| c.into_container(endpoint)));
+pub(crate) fn recheck(endpoint: &Endpoint, id: &str, time: Duration, sink: &Sink) -> Result<()> {
+    let (reply, uid) = http::ask(&endpoint.path, &inspect_path(id), time, || ())?;
+    sink.served_by(uid);
+    sink.extend(inspected(&reply)?.map(|c| c.into_container(endpoint)));
     Ok(())
 }
 

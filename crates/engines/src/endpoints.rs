@@ -4,7 +4,6 @@
 //! the default socket (docker/cli, `cli/command/cli.go`); Podman's by `CONTAINER_HOST`. Here the default socket is
 //! left out only when `DOCKER_HOST` names another one: a context is added to it, because *every* container is wanted.
 
-use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -201,22 +200,31 @@ impl Endpoints {
     /// Leaves each socket in once, however many paths lead to it; the first one stays. Docker's socket may be
     /// Podman's in disguise (podman-docker links it): then it is asked as Podman.
     fn drop_duplicates(&mut self) {
-        let mut podman = HashSet::new();
-        self.podman.retain(|e| identity(&e.path).is_none_or(|id| podman.insert(id)));
-        let mut docker = podman;
-        self.docker.retain(|e| identity(&e.path).is_none_or(|id| docker.insert(id)));
+        let mut known = Vec::new();
+        for list in [&mut self.podman, &mut self.docker] {
+            list.retain(|e| identity(&e.path).is_none_or(|id| is_new(&mut known, id)));
+        }
         // Two paths to nowhere that would be one socket if it were there.
-        let mut names = HashSet::new();
+        let mut names = Vec::new();
         self.docker.retain(|e| {
-            names.insert(
-                e.path.strip_prefix("/var").map_or_else(|_| e.path.clone(), |p| Path::new("/").join(p)),
-            )
+            let name =
+                e.path.strip_prefix("/var").map_or_else(|_| e.path.clone(), |p| Path::new("/").join(p));
+            is_new(&mut names, name)
         });
         for list in [&mut self.containerd, &mut self.cri] {
-            let mut seen = HashSet::new();
-            list.retain(|e| identity(&e.path).is_none_or(|id| seen.insert(id)));
+            let mut known = Vec::new();
+            list.retain(|e| identity(&e.path).is_none_or(|id| is_new(&mut known, id)));
         }
     }
+}
+
+/// Notes it, if it was not known yet. There are few: a set of hashes would take longer to make.
+fn is_new<T: PartialEq>(known: &mut Vec<T>, it: T) -> bool {
+    let is_new = !known.contains(&it);
+    if is_new {
+        known.push(it);
+    }
+    is_new
 }
 
 /// What the environment says, apart from asking it: so that the decision can be tested.

@@ -1,4 +1,7 @@
-//! HTTP/1.1 over a unix socket, as Docker and Podman speak it: one kept connection, GET only, everything limited.
+//! HTTP over a unix socket, as Docker and Podman speak it: GET only, everything limited. A list is made over kept connections
+//! (HTTP/1.1), a single question goes over one of its own.
+
+mod once;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +17,8 @@ use tokio::net::UnixStream;
 
 use crate::fault::{Fault, Result, escaped};
 use crate::owner;
+
+pub(crate) use once::ask;
 
 /// A list of ten thousand containers is some 30 MiB.
 const LONGEST_BODY: usize = 64 << 20;
@@ -76,11 +81,6 @@ impl Client {
 
     /// Sends a request and gives the answer's head; the body can still be read.
     pub(crate) async fn open(&mut self, target: &str) -> Result<Response<Incoming>> {
-        self.open_meanwhile(target, || ()).await
-    }
-
-    /// As [`Client::open`]; once the request is out, and while the engine thinks about it, `meanwhile` is done.
-    async fn open_meanwhile(&mut self, target: &str, meanwhile: impl FnOnce()) -> Result<Response<Incoming>> {
         let what = format!("GET {target}");
         tracing::debug!(socket = %self.path.display(), request = %what, "asking");
         let request = Request::get(target)
@@ -92,22 +92,13 @@ impl Client {
         if self.sender.ready().await.is_err() {
             *self = Client::connect_to(&self.path, self.uid).await?;
         }
-        let answer = self.sender.send_request(request);
-        // The connection is a task of its own, which writes the request as soon as this one steps back.
-        tokio::task::yield_now().await;
-        meanwhile();
-        answer.await.map_err(|e| broken(&what, &e))
+        self.sender.send_request(request).await.map_err(|e| broken(&what, &e))
     }
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn get(&mut self, target: &str) -> Result<Reply> {
-        self.get_meanwhile(target, || ()).await
-    }
-
-    /// As [`Client::get`]; once the request is out, and while the engine thinks about it, `meanwhile` is done.
-    pub(crate) async fn get_meanwhile(&mut self, target: &str, meanwhile: impl FnOnce()) -> Result<Reply> {
         let request = format!("GET {target}");
-        let response = self.open_meanwhile(target, meanwhile).await?;
+        let response = self.open(target).await?;
         let status = response.status();
         let body = read_all(&request, response.into_body()).await?;
         Ok(Reply { request, status, body })

@@ -6,11 +6,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use snorkel_netns::Pid;
-use tokio::net::UnixStream;
 
 use crate::fault::{Fault, Result};
 use crate::{Container, users};
@@ -23,9 +22,11 @@ const DEEPEST: usize = 33;
 
 /// Whose engine answers on a connection. It is the connection that is asked (`SO_PEERCRED`, unix(7)): what lies at the
 /// path may be another socket by now. On a socket in a user's directory only that user is listened to.
-pub(crate) fn of_engine(connection: &UnixStream, path: &Path) -> Result<u32> {
-    let uid =
-        connection.peer_cred().map_err(|source| Fault::Connect { path: path.to_owned(), source })?.uid();
+pub(crate) fn of_engine(connection: impl AsFd, path: &Path) -> Result<u32> {
+    let uid = rustix::net::sockopt::socket_peercred(connection)
+        .map_err(|error| Fault::Connect { path: path.to_owned(), source: error.into() })?
+        .uid
+        .as_raw();
     match users::of_runtime_path(path).filter(|user| *user != uid && users::own_uid() == 0) {
         None => Ok(uid),
         Some(user) => Err(Fault::Foreign(format!(
@@ -114,10 +115,10 @@ mod tests {
         assert!(check(&mut container, Some(0)).is_ok());
     }
 
-    #[tokio::test]
-    async fn in_a_users_directory_nobody_else_is_listened_to() {
+    #[test]
+    fn in_a_users_directory_nobody_else_is_listened_to() {
         assert_eq!(users::own_uid(), 0, "this test needs root");
-        let (root, _) = UnixStream::pair().unwrap();
+        let (root, _) = std::os::unix::net::UnixStream::pair().unwrap();
         assert!(matches!(of_engine(&root, "/run/user/4000000/docker.sock".as_ref()), Err(Fault::Foreign(_))));
         assert_eq!(of_engine(&root, "/run/docker.sock".as_ref()).unwrap(), 0);
     }

@@ -5,11 +5,12 @@
 //! An inspect costs Podman a look into its database and storage, so it is made only for a container that is meant.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde::Deserialize;
 
-use crate::asking::Sink;
+use crate::asking::{Sink, go_on};
 use crate::docker::container;
 use crate::docker::model::{filled, port};
 use crate::fault::Result;
@@ -30,10 +31,6 @@ pub(crate) fn events() -> String {
 pub(crate) async fn list(endpoint: &Endpoint, sink: &Sink) -> Result<()> {
     let mut client = Client::connect(&endpoint.path).await?;
     sink.served_by(client.uid());
-    list_on(&mut client, endpoint, sink).await
-}
-
-async fn list_on(client: &mut Client, endpoint: &Endpoint, sink: &Sink) -> Result<()> {
     let reply = client.get(&format!("{BASE}/containers/json?all=true")).await?;
     if reply.status != StatusCode::OK {
         return Err(reply.refusal());
@@ -47,29 +44,29 @@ async fn list_on(client: &mut Client, endpoint: &Endpoint, sink: &Sink) -> Resul
 }
 
 /// What a reference may mean: name, id or start of an id; one request. `meanwhile` is done while the engine thinks.
-pub(crate) async fn lookup(
+pub(crate) fn lookup(
     endpoint: &Endpoint,
     reference: &str,
+    time: Duration,
     sink: &Sink,
     meanwhile: &mut dyn FnMut(),
 ) -> Result<()> {
-    let mut client = Client::connect(&endpoint.path).await?;
-    sink.served_by(client.uid());
-    let reply = client.get_meanwhile(&inspect_path(reference), meanwhile).await?;
+    let begun = Instant::now();
+    let (reply, uid) = http::ask(&endpoint.path, &inspect_path(reference), time, meanwhile)?;
+    sink.served_by(uid);
     match reply.status {
         StatusCode::OK => sink.push(reply.json::<Inspected>()?.into_container(endpoint)),
         status if status == StatusCode::NOT_FOUND || status.is_redirection() => {}
         // What is ambiguous to Podman is an HTTP 500.
-        _ => list_on(&mut client, endpoint, sink).await?,
+        _ => go_on(begun, time, list(endpoint, sink))?,
     }
     Ok(())
 }
 
 /// This very container again, by its full id.
-pub(crate) async fn recheck(endpoint: &Endpoint, id: &str, sink: &Sink) -> Result<()> {
-    let mut client = Client::connect(&endpoint.path).await?;
-    sink.served_by(client.uid());
-    let reply = client.get(&inspect_path(id)).await?;
+pub(crate) fn recheck(endpoint: &Endpoint, id: &str, time: Duration, sink: &Sink) -> Result<()> {
+    let (reply, uid) = http::ask(&endpoint.path, &inspect_path(id), time, || ())?;
+    sink.served_by(uid);
     if reply.status != StatusCode::NOT_FOUND {
         sink.push(reply.json::<Inspected>()?.into_container(endpoint));
     }

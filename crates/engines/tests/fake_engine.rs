@@ -284,6 +284,88 @@ fn an_answer_without_end_is_cut_off() {
     assert!(only_warning(&headers, LONG).contains("not of its protocol"));
 }
 
+/// What is warned of when this fake is asked for one container.
+fn warning_of_lookup(fake: &Fake, timeout: Duration) -> String {
+    let spec = "docker:web".parse().unwrap();
+    let answer = snorkel_engines::lookup(&docker(&[fake], timeout), &spec);
+    assert!(answer.containers.is_empty(), "{answer:?}");
+    assert_eq!(answer.warnings.len(), 1, "{answer:?}");
+    assert!(answer.warnings[0].unfinished, "{answer:?}");
+    answer.warnings[0].to_string()
+}
+
+#[test]
+fn a_single_question_is_as_careful_as_a_list() {
+    let broken = [
+        (&b"\0\x1b[31mSSH-2.0\r\n\r\n"[..], "not of its protocol"),
+        (b"", "ended before its headers"),
+        (b"HTTP/1.1 200 OK\r\n", "ended before its headers"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"Id\":", "ended before the length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}", "no number"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "in pieces"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n[", "longer than"),
+        (b"HTTP/1.1 200 OK\r\n\r\n[]", "cannot make sense"),
+    ];
+    for (said, complaint) in broken {
+        let warning = warning_of_lookup(&Fake::saying(said), LONG);
+        assert!(warning.contains(complaint), "{warning}");
+        assert!(!warning.contains('\u{1b}'), "{warning:?}");
+    }
+    let endless = |head: &'static [u8]| {
+        Fake::new(move |stream| {
+            requests(stream, |_, out| {
+                let _ = out.write_all(head);
+                while out.write_all(&[b'x'; 4096]).is_ok() {}
+                false
+            });
+        })
+    };
+    let headers = endless(b"HTTP/1.1 200 OK\r\nX: ");
+    assert!(warning_of_lookup(&headers, LONG).contains("no end"));
+    let body = endless(b"HTTP/1.1 200 OK\r\n\r\n");
+    assert!(warning_of_lookup(&body, LONG).contains("longer than"));
+}
+
+#[test]
+fn a_single_question_is_waited_for_no_longer_than_the_time_out() {
+    let silent = Fake::new(|stream| {
+        requests(stream, |_, _| true);
+    });
+    assert!(warning_of_lookup(&silent, SHORT).contains("did not answer within 0.3 s"));
+    // Each byte comes in time, and all of them too late.
+    let slow = Fake::new(|stream| {
+        requests(stream, |_, out| {
+            let _ = out.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+            while out.write_all(b" ").is_ok() {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            false
+        });
+    });
+    assert!(warning_of_lookup(&slow, SHORT).contains("did not answer within 0.3 s"));
+    // A queue that is full before anybody is let in.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("engine.sock");
+    let full = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&full, 0).unwrap();
+    let _waits = UnixStream::connect(&path).unwrap();
+    let mut query = docker(&[], SHORT);
+    query.endpoints.docker = vec![Endpoint::new(&path)];
+    let answer = snorkel_engines::lookup(&query, &"docker:web".parse().unwrap());
+    assert!(answer.warnings[0].what.contains("did not answer within 0.3 s"), "{answer:?}");
+}
+
+#[test]
+fn an_answer_ends_with_its_length_or_with_its_connection() {
+    let web = inspect("aaaa", "web", "running", 4711);
+    for head in ["Connection: close", &format!("content-length:  {}", web.len())] {
+        let said = format!("HTTP/1.0 200 OK\r\n{head}\r\n\r\n{web}");
+        let fake = Fake::saying(Box::leak(said.into_boxed_str()).as_bytes());
+        let answer = snorkel_engines::lookup(&docker(&[&fake], LONG), &"docker:web".parse().unwrap());
+        assert_eq!(names(&answer.containers), ["docker:web"], "{answer:?}");
+    }
+}
+
 #[test]
 fn a_container_that_vanishes_in_between_is_no_error() {
     let fake = Fake::http(|target| {
