@@ -41,9 +41,30 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
     lines(text).map(mount).collect()
 }
 
-/// Whether one of the file systems in a mountinfo file is of a kind that another process or machine can stall.
-pub fn any_may_stall(text: &[u8]) -> bool {
-    lines(text).any(|[_, _, kind]| may_stall(&String::from_utf8_lossy(kind)))
+/// Whether one of the file systems that a process sees is of a kind that another process or machine can stall; `folder`
+/// is its folder in /proc. One that cannot be looked into is taken for one that sees none.
+///
+/// `mountstats` tells no options, for which the kernel takes most of the time that mountinfo takes. Other users may not
+/// read it.
+pub fn any_may_stall(folder: &Path) -> bool {
+    let stalls = |kind: &[u8]| may_stall(&String::from_utf8_lossy(kind));
+    match read(&folder.join("mountstats")) {
+        Ok(text) => kinds(&text).any(stalls),
+        Err(_) => {
+            let table = read(&folder.join("mountinfo")).unwrap_or_default();
+            lines(&table).any(|[_, _, kind]| stalls(kind))
+        }
+    }
+}
+
+/// The types in a mountstats file: `device DEVICE mounted on POINT with fstype TYPE`, or `no device mounted …`
+/// (fs/proc_namespace.c, `show_vfsstat`). What a file system tells of itself stands in lines that begin with a tab.
+fn kinds(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&b| b == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&b| b == b' ');
+        fields.nth(5).filter(|word| *word == b"with")?;
+        fields.nth(1)
+    })
 }
 
 /// Root, mount point and type of each line, still escaped.
@@ -108,10 +129,38 @@ mod tests {
         let mount = &parse(text)[0];
         assert_eq!(mount.point, Path::new("/mnt 2"));
         assert_eq!((mount.root.as_slice(), mount.kind.as_str()), (&b"/mnt1"[..], "ext3"));
-        assert!(!any_may_stall(text));
-        let with_fuse =
-            b"36 35 98:0 / / rw - ext3 /dev/root rw\n40 36 0:33 / /mnt rw - fuse.sshfs host: rw\n";
-        assert!(any_may_stall(with_fuse));
+    }
+
+    #[test]
+    fn what_may_stall_is_seen_in_either_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_seen = |file: &str, text: &str| {
+            std::fs::write(dir.path().join(file), text).unwrap();
+            any_may_stall(dir.path())
+        };
+        let calm = "36 35 98:0 / / rw - ext3 /dev/root rw\n";
+        assert!(!is_seen("mountinfo", calm));
+        assert!(is_seen("mountinfo", &format!("{calm}40 36 0:33 / /mnt rw - fuse.sshfs host: rw\n")));
+        let calm = "device overlay mounted on / with fstype overlay\n";
+        assert!(!is_seen("mountstats", calm));
+        for line in [
+            "device a:/b mounted on /mnt\\040with\\040fstype\\040ext4 with fstype nfs4 statvers=1.1\n\topts:\trw",
+            "no device mounted on /mnt with fstype fuse.sshfs",
+        ] {
+            assert!(is_seen("mountstats", &format!("{calm}{line}\n")), "{line}");
+        }
+    }
+
+    #[test]
+    fn both_tables_of_the_kernel_name_the_same_types() {
+        let [table, stats] = ["mountinfo", "mountstats"]
+            .map(|file| read(&Path::new("/proc/self").join(file)).expect("one's own are readable"));
+        let mut named: Vec<&[u8]> = lines(&table).map(|[_, _, kind]| kind).collect();
+        let mut counted: Vec<&[u8]> = kinds(&stats).collect();
+        named.sort_unstable();
+        counted.sort_unstable();
+        assert!(!named.is_empty());
+        assert_eq!(named, counted);
     }
 
     #[test]
@@ -128,6 +177,7 @@ mod tests {
         #[test]
         fn garbage_never_panics(bytes: Vec<u8>) {
             parse(&bytes);
+            kinds(&bytes).count();
         }
 
         #[test]

@@ -4,6 +4,8 @@
 //! says of the process comes first: the cgroup that it lies in, whose child it is, when it was started. Only where these
 //! neither prove nor refute it, the engine's word counts, given twice.
 
+use std::cell::LazyCell;
+
 use snorkel_engines::{Container, Engine};
 use snorkel_netns::{Error as NetnsError, Pid, Process};
 
@@ -48,8 +50,8 @@ pub(crate) fn look(container: &Container, pid: Pid) -> Result<Look> {
     }
     let cgroup = process.read("cgroup").map_err(gone)?;
     // This process may lie in a container itself; then everything beside it does, too.
-    let around = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let bearing = bearing(container, &cgroup, &around);
+    let around = LazyCell::new(|| std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
+    let bearing = bearing(container, &cgroup, |id| around.contains(id));
     let doubt = Doubt { process, cgroup };
     match bearing {
         Bearing::Own => return Ok(Look::Proved(doubt.process)),
@@ -124,8 +126,9 @@ enum Bearing {
 }
 
 /// Reads it off `/proc/PID/cgroup`, in each hierarchy by the deepest folder that carries a container's mark: containers
-/// lie in containers, and what lies deepest is whose the process is. `around` is the same file of who asks.
-fn bearing(container: &Container, cgroup: &str, around: &str) -> Bearing {
+/// lie in containers, and what lies deepest is whose the process is. `is_around` tells whether who asks lies in the container
+/// of an id.
+fn bearing(container: &Container, cgroup: &str, is_around: impl Fn(&str) -> bool) -> Bearing {
     let mut bearing = Bearing::Silent;
     // HIERARCHY:CONTROLLERS:PATH; the path may hold colons (cgroups(7)).
     for path in cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
@@ -134,7 +137,7 @@ fn bearing(container: &Container, cgroup: &str, around: &str) -> Bearing {
             Some((folder, id)) if id == container.id && !folder.contains("conmon-") => {
                 bearing = Bearing::Own;
             }
-            Some((_, id)) if id != container.id && !around.contains(id) => return Bearing::Foreign,
+            Some((_, id)) if id != container.id && !is_around(id) => return Bearing::Foreign,
             Some(_) => {}
             None if is_named(container, path) => bearing = Bearing::Own,
             None => {}
@@ -194,13 +197,13 @@ mod tests {
             ("/", Bearing::Silent),
         ] {
             let path = path.replace("OWN", &own).replace("OTHER", &other);
-            assert_eq!(bearing(&by_id, &format!("0::{path}\n"), "0::/\n"), says, "{path}");
+            assert_eq!(bearing(&by_id, &format!("0::{path}\n"), |_| false), says, "{path}");
         }
         let both = format!("2:cpu:/docker/{own}\n1:cpuset:/docker/{other}\n0::/\n");
-        assert_eq!(bearing(&by_id, &both, ""), Bearing::Foreign);
+        assert_eq!(bearing(&by_id, &both, |_| false), Bearing::Foreign);
         // Who asks lies in that container, too.
         let within = format!("0::/docker/{other}/init.scope\n");
-        assert_eq!(bearing(&by_id, &within, &within), Bearing::Silent);
+        assert_eq!(bearing(&by_id, &within, |id| within.contains(id)), Bearing::Silent);
     }
 
     #[test]
@@ -208,10 +211,10 @@ mod tests {
         let inner = "a".repeat(64);
         let chosen = container("rev2-frontend-1");
         for path in ["/rev2-frontend-10", "/rev2-frontend-1", "/x/rev2-frontend-1.scope"] {
-            assert_eq!(bearing(&chosen, &format!("0::{path}\n"), ""), Bearing::Silent, "{path}");
+            assert_eq!(bearing(&chosen, &format!("0::{path}\n"), |_| false), Bearing::Silent, "{path}");
         }
         let nested = format!("0::/rev2-frontend-10/{inner}\n");
-        assert_eq!(bearing(&chosen, &nested, ""), Bearing::Foreign);
+        assert_eq!(bearing(&chosen, &nested, |_| false), Bearing::Foreign);
         let task = Container { scope: Some("default".into()), ..Container::new(Engine::Containerd, "web") };
         for (path, says) in [
             ("/default/web", Bearing::Own),
@@ -222,9 +225,9 @@ mod tests {
             ("/other/default/web", Bearing::Silent),
             ("/web/default", Bearing::Silent),
         ] {
-            assert_eq!(bearing(&task, &format!("0::{path}\n"), ""), says, "{path}");
+            assert_eq!(bearing(&task, &format!("0::{path}\n"), |_| false), says, "{path}");
         }
-        assert_eq!(bearing(&task, &format!("0::/default/web/{inner}\n"), ""), Bearing::Foreign);
+        assert_eq!(bearing(&task, &format!("0::/default/web/{inner}\n"), |_| false), Bearing::Foreign);
     }
 
     #[test]

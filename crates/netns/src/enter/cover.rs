@@ -150,8 +150,9 @@ pub(super) fn etc(mounts: &mut PrivateMounts, files: &[EtcFile], in_userns: bool
 
 /// Hides the resolver's sockets behind empty directories.
 pub(super) fn mask_sockets(mounts: &PrivateMounts) -> Result<()> {
-    let mut places: Vec<PathBuf> =
-        RESOLVER_SOCKETS.iter().filter_map(|place| fs::canonicalize(place).ok()).collect();
+    // To find out that one is not there takes one call; to follow what leads there takes one for each step.
+    let there = RESOLVER_SOCKETS.iter().map(Path::new).filter(|place| place.exists());
+    let mut places: Vec<PathBuf> = there.filter_map(|place| fs::canonicalize(place).ok()).collect();
     places.dedup();
     if places.is_empty() {
         return Ok(());

@@ -79,9 +79,7 @@ impl Guest {
     /// The files as this process sees them.
     pub fn of(process: &Process) -> Result<Guest> {
         let root = process.root()?;
-        // The root was opened and the process was still there: a table that cannot be read by now is of no use.
-        let table = mounts::read(&process.path("mountinfo")).unwrap_or_default();
-        let may_stall = mounts::any_may_stall(&table);
+        let may_stall = mounts::any_may_stall(&process.path(""));
         Ok(Guest { root, owner: None, may_stall, stalled: Cell::new(false) })
     }
 
