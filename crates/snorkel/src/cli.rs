@@ -14,6 +14,7 @@ use crate::commands::{
     partition, read, tap, which,
 };
 use crate::failure::{Failure, Outcome};
+use crate::log;
 use crate::render::style::{Style, When};
 
 /// Work inside any running container's network with the host's own tools.
@@ -61,6 +62,13 @@ pub(crate) struct Globals {
     color: When,
 }
 
+impl Default for Globals {
+    /// Where nothing is said.
+    fn default() -> Globals {
+        Globals { verbose: 0, timeout: Duration::from_secs(2), color: When::Auto }
+    }
+}
+
 impl Globals {
     /// Starts the log on stderr: silent but for warnings unless `-v` was given.
     pub(crate) fn start_log(&self) {
@@ -69,13 +77,7 @@ impl Globals {
             1 => tracing::Level::INFO,
             _ => tracing::Level::DEBUG,
         };
-        tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_writer(std::io::stderr)
-            .with_ansi(Style::of_stderr(self.color).is_coloured())
-            .with_target(false)
-            .without_time()
-            .init();
+        log::start(level, self.color);
     }
 
     /// The question to the engines: all of them, or only these.
@@ -122,35 +124,19 @@ enum Command {
     Target(Vec<OsString>),
 }
 
-/// The same command line with `exec` alone. It is the one command that people put into loops, and building the
-/// parsers of all the others would be a tenth of its time.
-#[derive(Debug, Parser)]
-#[command(name = "snorkel")]
-struct ExecOnly {
-    #[command(flatten)]
-    globals: Globals,
-    #[command(subcommand)]
-    command: ExecCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum ExecCommand {
-    Exec(exec::Exec),
-}
-
 impl Cli {
     /// Reads what was typed.
+    ///
+    /// `exec TARGET …` without an option is the one command that people put into loops, and to build the parser of all
+    /// commands for it would be a tenth of its time. Behind a target nothing is an option of ours.
     pub(crate) fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
-        let words = &with_arrows(words);
-        if words.get(1).is_some_and(|word| word == "exec") {
-            // Help and mistakes are left to the whole parser, which knows all that could have been meant.
-            if let Ok(ExecOnly { globals, command: ExecCommand::Exec(exec) }) =
-                ExecOnly::try_parse_from(words)
-            {
-                return Ok(Cli { globals, command: Command::Exec(exec) });
+        match words {
+            [_, exec, target, ..] if exec == "exec" && !target.as_encoded_bytes().starts_with(b"-") => {
+                let exec = exec::Exec::plain(words[2..].to_vec());
+                Ok(Cli { globals: Globals::default(), command: Command::Exec(exec) })
             }
+            _ => Cli::try_parse_from(with_arrows(words)),
         }
-        Cli::try_parse_from(words)
     }
 
     /// Runs the command.
@@ -182,11 +168,12 @@ impl Cli {
     }
 }
 
-/// The words with `->` as the arrow that it stands for: it looks like an option. What is behind a double dash stays.
+/// The words with `->` as the arrow that it stands for where groups are parted: it looks like an option.
 pub(crate) fn with_arrows(words: &[OsString]) -> Vec<OsString> {
-    let ours = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let from = words.iter().position(|word| word == "partition").unwrap_or(words.len());
+    let to = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let arrow = |(at, word): (usize, &OsString)| {
-        if at < ours && word == "->" { OsString::from("→") } else { word.clone() }
+        if (from..to).contains(&at) && word == "->" { OsString::from("→") } else { word.clone() }
     };
     words.iter().enumerate().map(arrow).collect()
 }
@@ -307,11 +294,32 @@ mod tests {
     }
 
     #[test]
+    fn a_command_without_options_is_read_as_the_parser_reads_it() {
+        for words in [
+            "web",
+            "docker:web -- true",
+            "web ip -br addr",
+            "web -- tcpdump -ni any --help",
+            "web -v --timeout 5s",
+            "web --each -- -- x",
+            "ls",
+            "help",
+        ] {
+            let words: Vec<_> =
+                ["snorkel", "exec"].into_iter().chain(words.split(' ')).map(OsString::from).collect();
+            let (read, parsed) = (Cli::read(&words).unwrap(), Cli::try_parse_from(&words).unwrap());
+            assert_eq!(format!("{read:?}"), format!("{parsed:?}"));
+        }
+    }
+
+    #[test]
     fn an_arrow_is_no_option() {
         let read = |words: &[&str]| Cli::read(&words.iter().map(OsString::from).collect::<Vec<_>>());
         assert!(read(&["snorkel", "partition", "a,b", "->", "c", "--dry-run"]).is_ok());
-        let words = ["cut", "--", "->"].map(OsString::from);
-        assert_eq!(with_arrows(&words), words);
+        for words in [&["partition", "--", "->"][..], &["-v", "exec", "web", "echo", "->"]] {
+            let words: Vec<_> = words.iter().map(OsString::from).collect();
+            assert_eq!(with_arrows(&words), words);
+        }
     }
 
     #[test]

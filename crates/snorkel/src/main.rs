@@ -8,6 +8,7 @@ mod commands;
 mod doctor;
 mod entry;
 mod failure;
+mod log;
 mod render;
 
 use std::process::ExitCode;

@@ -83,6 +83,22 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
+    /// The target and the command alone; everything else is as where nothing is said.
+    pub(crate) fn plain(words: Vec<OsString>) -> Exec {
+        Exec {
+            ns: vec![Kind::Net, Kind::Uts, Kind::Ipc],
+            dns: Dns::Container,
+            user: None,
+            env: Vec::new(),
+            workdir: None,
+            dry_run: false,
+            each: false,
+            label: Vec::new(),
+            json: false,
+            words,
+        }
+    }
+
     /// Enters the target and becomes the command, or runs it in each.
     pub(crate) fn run(self, globals: &Globals) -> Outcome {
         let failed = |failure: Failure| failure.code(FAILED);
