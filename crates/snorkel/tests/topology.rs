@@ -334,6 +334,9 @@ fn labs_come_and_go() {
         let lab = lab(LabSpec::default());
         let node = |name: &str| format!("\"name\":\"{}\"", target(&lab, name));
         until(&|line| line.contains(&node("web")) && line.contains(&node("switch")));
+        let web = rustix::process::Pid::from_raw(lab.node("web").unwrap().pid.unwrap().get()).unwrap();
+        rustix::process::kill_process(web, rustix::process::Signal::KILL).unwrap();
+        until(&|line| !line.contains(&node("web")) && line.contains(&node("switch")));
         if killed {
             let holder = rustix::process::Pid::from_raw(lab.holder().unwrap().get()).unwrap();
             rustix::process::kill_process(holder, rustix::process::Signal::KILL).unwrap();
