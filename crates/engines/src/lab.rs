@@ -38,10 +38,18 @@ struct Node {
     name: String,
     #[serde(default, deserialize_with = "null")]
     pid: i64,
+    /// `running` or `exited`.
+    #[serde(default = "running")]
+    state: String,
     #[serde(default, deserialize_with = "null")]
     labels: BTreeMap<String, String>,
     #[serde(default)]
     ports: Vec<Port>,
+}
+
+/// What is not said to be otherwise runs.
+fn running() -> String {
+    "running".into()
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,12 +126,12 @@ pub(crate) fn parse(socket_name: &str, line: &[u8]) -> Result<Vec<Container>> {
         return Err(Fault::Garbage { what: format!("the answer of {what}"), why });
     }
     let scope = (socket_name != DEFAULT).then(|| socket_name.to_owned());
-    let member = |name: String, pid: i64| {
+    let member = |name: String, pid: i64, state: String| {
         let mut container = Container {
             scope: scope.clone(),
             names: vec![name.clone()],
-            state: State::Running,
-            status: "running".into(),
+            state: State::of_word(&state),
+            status: state,
             ..Container::new(Engine::Lab, name)
         };
         container.set_pid(pid);
@@ -143,11 +151,11 @@ pub(crate) fn parse(socket_name: &str, line: &[u8]) -> Result<Vec<Container>> {
                     Port::Other(_) => None,
                 })
                 .collect(),
-            ..member(node.name, node.pid)
+            ..member(node.name, node.pid, node.state)
         })
         .collect();
     if let Some(switch) = lab.switch.filter(|_| !named_switch) {
-        members.push(member("switch".into(), switch.pid));
+        members.push(member("switch".into(), switch.pid, running()));
     }
     Ok(members)
 }
@@ -185,6 +193,18 @@ mod tests {
         assert_eq!(names, ["lab:web", "lab:db", "lab:switch"]);
         assert_eq!(members[0].pid.unwrap().get(), 123);
         assert_eq!(members[0].labels["a"], "b");
+    }
+
+    #[test]
+    fn a_member_whose_process_has_ended_does_not_run() {
+        let answer = ANSWER.replace("\"pid\":124", "\"pid\":null,\"state\":\"exited\"");
+        let members = parse("lab", answer.as_bytes()).unwrap();
+        let seen: Vec<(State, &str, bool)> = members
+            .iter()
+            .map(|member| (member.state, member.status.as_str(), member.pid.is_some()))
+            .collect();
+        let running = (State::Running, "running", true);
+        assert_eq!(seen, [running, (State::Stopped, "exited", false), running]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Following what happens, without asking again and again: the engines' event streams, the table of mounts, and the
-//! directory of machines. LXC and labs tell nobody; their links do (rtnetlink), which the floor above follows.
+//! Following what happens, without asking again and again: the engines' event streams, the table of mounts, the
+//! directory of machines, and what labs tell. LXC tells nobody; its links do (rtnetlink), which the floor above follows.
 //!
 //! An engine that goes away is tried again when something happens in its socket's directory. A short series of
 //! attempts follows each such event, and the end of a stream: events alone would not do. inotify(7) tells that bind(2)
@@ -21,6 +21,7 @@ use crate::fault::{Fault, Result};
 use crate::{Endpoint, Engine, Query, containerd, cri, docker, grpc, http, mounts, podman};
 
 mod directory;
+mod labs;
 
 use directory::DirWatch;
 
@@ -105,6 +106,9 @@ fn start(query: &Query, on_change: &OnChange) {
     }
     if let Some(places) = from.nspawn.clone().filter(|_| wanted(Engine::Nspawn)) {
         tokio::spawn(logged("machines", follow_dir(places.machines, Engine::Nspawn, Arc::clone(on_change))));
+    }
+    if from.lab && wanted(Engine::Lab) {
+        tokio::spawn(logged("labs", labs::follow(Arc::clone(on_change))));
     }
     if !from.netns_dirs.is_empty() && wanted(Engine::Netns) {
         tokio::spawn(logged("mounts", follow_mounts(Arc::clone(on_change))));

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::de::DeserializeOwned;
 use snorkel_netns::control::{self, NoAnswer};
-use snorkel_netns::{Pid, Process};
+use snorkel_netns::{Pid, Process, notify};
 
 use crate::plan::Plan;
 use crate::spec::LabSpec;
-use crate::wire::{Down, Lab, MAX_ANSWER, Outcome, Refusal, Request, SOCKET_PREFIX};
+use crate::wire::{Down, Lab, MAX_ANSWER, Outcome, Refusal, Request, SOCKET_PREFIX, WATCH_PREFIX};
 use crate::{Error, Result};
 
 /// The one argument that an executable gets which is to become a holder.
@@ -60,7 +60,10 @@ pub(crate) fn launch(spec: &LabSpec) -> Result<(Lab, ChildStdin)> {
     let ended = child.wait().map_err(|e| Error::os(format!("wait for {}", exe.display()), e))?;
     read.map_err(|e| not(format!("its answer cannot be read: {e}")))?;
     match serde_json::from_slice(&answer) {
-        Ok(Outcome::Up(lab)) if lab.name == name => Ok((lab, input)),
+        Ok(Outcome::Up(lab)) if lab.name == name => {
+            tell_watchers();
+            Ok((lab, input))
+        }
         Ok(Outcome::Up(lab)) => Err(not(format!("it called {} up instead of {name}", lab.name))),
         Ok(Outcome::Failed(report)) => Err(report.into()),
         Err(_) if answer.is_empty() => Err(not(format!("it ended without an answer ({ended})"))),
@@ -126,10 +129,19 @@ pub fn down(name: &str) -> Result<Down> {
         Err(error) => return Err(error),
     };
     let left = gone(&processes, LONG_PATIENCE);
+    tell_watchers();
     if left.is_empty() {
         Ok(down)
     } else {
         Err(Error::Left { name: name.to_owned(), pids: left.into_iter().map(Pid::get).collect() })
+    }
+}
+
+/// Tells those who watch that there is a lab more or less. Of one that is not taken down but dies the kernel tells: its
+/// namespaces go (`RTM_DELNSID`).
+fn tell_watchers() {
+    if let Err(error) = notify::all(WATCH_PREFIX) {
+        tracing::warn!(%error, "those who watch are not told of the lab");
     }
 }
 

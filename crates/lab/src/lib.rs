@@ -7,7 +7,8 @@
 //! written, nothing is mounted and no link is made where the host would see it.
 //!
 //! Labs are found again over an abstract unix socket in the network namespace where they were called up,
-//! `@snorkel-lab/NAME`.
+//! `@snorkel-lab/NAME`. Whoever binds a datagram socket `@snorkel-lab-watch/ANYTHING` there is told when one is up and when
+//! one was taken down ([`snorkel_netns::notify`]).
 
 mod client;
 mod control;

@@ -13,6 +13,8 @@ use crate::spec::Kind;
 
 /// What the abstract name of every lab's socket begins with.
 pub(crate) const SOCKET_PREFIX: &str = "snorkel-lab/";
+/// What the abstract names begin with of those who are to be told when a lab is up or gone ([`snorkel_netns::notify`]).
+pub(crate) const WATCH_PREFIX: &str = "snorkel-lab-watch/";
 /// The label that every node carries; its value is the lab's name.
 pub(crate) const LAB_LABEL: &str = "snorkel.lab";
 /// No answer is longer: a thousand nodes take about 250 KB.

@@ -10,6 +10,7 @@ mod error;
 mod foreign;
 mod handle;
 pub mod mounts;
+pub mod notify;
 pub mod os;
 mod points;
 mod process;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
+#[path = "capture/beginning.rs"]
+mod beginning;
 mod common;
 #[path = "capture/docker.rs"]
 mod docker;

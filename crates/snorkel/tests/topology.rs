@@ -11,6 +11,7 @@ use std::process::Stdio;
 use common::{Host, LONG, end_of, good, lab, run, snorkel, target};
 use serde_json::Value;
 use snorkel_lab::{Kind, LabSpec, NodeSpec, Scoped};
+use snorkel_netns::Netns;
 
 #[track_caller]
 fn json<const N: usize>(words: [&str; N]) -> Value {
@@ -309,6 +310,41 @@ fn a_watch_shows_what_comes_and_goes() {
     until(&|line| line.contains(&web));
     drop(lab);
     until(&|line| !line.contains(&web));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_watch_shows_labs_that_come_and_go_however_they_end() {
+    // Where there is no other lab, and nobody else's link.
+    Netns::private().unwrap().run(labs_come_and_go).unwrap();
+}
+
+fn labs_come_and_go() {
+    let mut child =
+        snorkel(["ls", "--watch", "--json", "--engine", "lab"]).stdout(Stdio::piped()).spawn().unwrap();
+    let looks = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (look, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || looks.map_while(Result::ok).try_for_each(|line| look.send(line)));
+    let until = |wanted: &dyn Fn(&str) -> bool| {
+        while !wanted(&seen.recv_timeout(LONG).expect("the watch goes on, and shows what has changed")) {}
+    };
+    until(&|_| true);
+    for killed in [false, true, false] {
+        let lab = lab(LabSpec::default());
+        let node = |name: &str| format!("\"name\":\"{}\"", target(&lab, name));
+        until(&|line| line.contains(&node("web")) && line.contains(&node("switch")));
+        let web = rustix::process::Pid::from_raw(lab.node("web").unwrap().pid.unwrap().get()).unwrap();
+        rustix::process::kill_process(web, rustix::process::Signal::KILL).unwrap();
+        until(&|line| !line.contains(&node("web")) && line.contains(&node("switch")));
+        if killed {
+            let holder = rustix::process::Pid::from_raw(lab.holder().unwrap().get()).unwrap();
+            rustix::process::kill_process(holder, rustix::process::Signal::KILL).unwrap();
+        }
+        let name = lab.name.clone();
+        drop(lab);
+        until(&|line| !line.contains(&name));
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }

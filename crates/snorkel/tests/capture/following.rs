@@ -1,8 +1,13 @@
 //! `--follow` when the world changes otherwise than by one more container: hosts of the filter, links that cannot be opened.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use snorkel_lab::{LabSpec, Scoped};
 
@@ -111,6 +116,45 @@ fn links_that_join_beyond_the_memory_are_told_and_join_when_another_one_goes() {
     let ran = capture.stop();
     assert_eq!(ran.status, 0, "{ran:?}");
     assert_eq!(row(&ran, &format!("{}/client/eth0", lab.name)), [3, 0, 3], "{ran:?}");
+}
+
+/// A lab of nobody, which tells when it is asked: at each look at the world.
+fn asked() -> Receiver<()> {
+    let name = format!("asked-{}", std::process::id());
+    let address = UnixAddr::from_abstract_name(format!("snorkel-lab/{name}")).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = BufReader::new(client.unwrap());
+            client.read_line(&mut String::new()).unwrap();
+            let _ = client.get_mut().write_all(format!("{{\"lab\":\"{name}\",\"nodes\":[]}}\n").as_bytes());
+            if tell.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    told
+}
+
+#[test]
+fn a_lab_that_comes_up_later_joins() {
+    let asked = asked();
+    let later = format!("lab:later-{}-*/client", std::process::id());
+    let mut capture = Capture::start(&[&later, "--follow", "--", "udp dst port 9"]);
+    // The first look gives networks numbers, which the kernel tells, so that there are more looks until it is still. A lab
+    // that came up before would be found by them; nothing tells that there are no more, and nothing else depends on it.
+    (0..50).take_while(|_| asked.recv_timeout(Duration::from_secs(1)).is_ok()).for_each(drop);
+    let later = lab(LabSpec::default().named("later"));
+    let link = format!("{}/client/eth0", later.name);
+    capture.wait_for_word(&format!("{link} joins"));
+    send(&later, "client", 9, 0..3, 32);
+    let name = format!("{} ended", target(&later, "client"));
+    drop(later);
+    capture.wait_for_word(&name);
+    let ran = capture.stop();
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert_eq!(row(&ran, &link), [3, 0, 3], "{ran:?}");
 }
 
 /// Whether a file says by now that the address is called so.

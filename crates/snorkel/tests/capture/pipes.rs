@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use snorkel_lab::{LabSpec, Scoped};
 
@@ -105,6 +106,23 @@ fn a_limit_ends_a_capture_into_a_pipe_that_nobody_reads() {
 }
 
 #[test]
+fn what_comes_with_the_trigger_is_accounted_for_though_nobody_reads_what_came_before() {
+    let lab = lab(LabSpec::default());
+    let (mut read, write) = std::io::pipe().unwrap();
+    // By the number that each packet carries. Those before it more than fill the pipe.
+    let trigger = format!("udp[8:4] = {}", MANY / 2);
+    let words = ["--ring", "10m", "--ring-size", "16MiB", "--trigger", &trigger, "--after", "10m"];
+    let capture = into_pipe(&lab, &words, write);
+    send(&lab, "client", 9, 0..MANY, 1000);
+    wait_until_full(&read, 60_000);
+    let ran = capture.stop();
+    assert_eq!(ran.status, 1, "{ran:?}");
+    let mut bytes = Vec::new();
+    read.read_to_end(&mut bytes).unwrap();
+    adds_up(&lab, &ran, packets(&bytes));
+}
+
+#[test]
 fn a_reader_that_begins_in_the_end_gets_everything() {
     let lab = lab(LabSpec::default());
     let (mut read, write) = std::io::pipe().unwrap();
@@ -190,19 +208,66 @@ fn stdout_goes_on_waiting_for_others_who_write_to_it() {
     assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
 }
 
+/// A capture of all that client sends to port 9, as lines or objects.
+fn as_text(lab: &Scoped, words: &[&str], stdout: impl Into<Stdio>) -> Capture {
+    let client = target(lab, "client");
+    let mut command = snorkel([&["capture", &client], words, &["--", NUMBERED]].concat());
+    command.stdout(stdout);
+    Capture::into(command)
+}
+
 #[test]
 fn lines_and_objects_that_nobody_reads_are_no_different() {
     let lab = lab(LabSpec::default());
-    for words in [&[][..], &["--json"]] {
-        let (read, write) = std::io::pipe().unwrap();
-        let client = target(&lab, "client");
-        let mut command = snorkel([&["capture", &client], words, &["--", NUMBERED]].concat());
-        command.stdout(write);
-        let capture = Capture::into(command);
+    for (words, status) in [
+        (&[][..], 1),
+        (&["--json"], 1),
+        // More than one line a packet.
+        (&["-x"], 1),
+        (&["--fail-on-loss"], 3),
+        (&["--json", "--fail-on-loss"], 3),
+    ] {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let capture = as_text(&lab, words, write);
         send(&lab, "client", 9, 0..2 * MANY, 32);
         wait_until_full(&read, 60_000);
         let ran = capture.stop();
-        assert_eq!(ran.status, 1, "{ran:?}");
+        assert_eq!(ran.status, status, "{words:?}: {ran:?}");
         assert!(ran.stderr.contains("nobody read standard output in the end"), "{ran:?}");
+        let mut text = String::new();
+        read.read_to_string(&mut text).unwrap();
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        // The dump of a packet has as many lines as the next one's.
+        let each = 1 + usize::from(words.contains(&"-x")) * 4;
+        adds_up(&lab, &ran, (whole.lines().count() / each) as u64);
     }
+}
+
+#[test]
+fn lines_and_objects_for_which_there_is_no_room_are_counted() {
+    let lab = lab(LabSpec::default());
+    for words in [&[][..], &["--json"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let capture = as_text(&lab, words, full);
+        send(&lab, "client", 9, 0..5, 32);
+        let ran = capture.finish();
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.stderr.contains("no room is left for standard output"), "{ran:?}");
+        adds_up(&lab, &ran, 0);
+    }
+}
+
+#[test]
+fn a_reader_that_begins_in_the_end_gets_every_line() {
+    let lab = lab(LabSpec::default());
+    let (mut read, write) = std::io::pipe().unwrap();
+    let capture = as_text(&lab, &["--fail-on-loss"], write);
+    send(&lab, "client", 9, 0..2 * MANY, 32);
+    wait_until_full(&read, 60_000);
+    capture.signal(libc::SIGINT);
+    let mut text = String::new();
+    read.read_to_string(&mut text).unwrap();
+    let ran = capture.finish();
+    assert_eq!((ran.status, text.lines().count()), (0, 2 * MANY as usize), "{ran:?}");
+    assert!(!ran.stderr.contains("written"), "{ran:?}");
 }

@@ -488,7 +488,7 @@ fn take(
         return Ok(false);
     };
     sink.take(&packets[..at])?;
-    sink.release()?;
+    sink.release().map_err(|trouble| trouble.and(&packets[at..]))?;
     sink.take(&packets[at..])?;
     Ok(true)
 }

@@ -40,7 +40,7 @@ use course::Limits;
 use filter::Filters;
 use live::Live;
 use opening::Settings;
-use signals::Signals;
+use signals::{Beginning, Signals};
 use sink::{Files, Flight, Lines, Objects, Sink};
 use trigger::{On, Trigger};
 use wanted::{Side, Wanted, Words};
@@ -86,7 +86,7 @@ pub(crate) struct Capture {
     /// End after so many packets
     #[arg(short, long, value_name = "N", conflicts_with = "ring", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after this time
+    /// End after this time, from when it captures
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     lasting: Option<Duration>,
     /// Keep so many bytes of each packet; 0: all
@@ -147,10 +147,12 @@ impl Capture {
         if let Some(channel) = follow::channel()? {
             return follow::open_for_reader(channel, survey, &self.wanted(), &self.filter, settings);
         }
-        // From here on a signal ends the capture, not the process: what was captured is kept.
+        let beginning = Beginning::new()?;
         let Signals { stop, usr1 } = Signals::take()?;
-        let patience = Patience::new(stop);
         let begun = if self.follow { begin::following()? } else { begin::once(survey, &self, settings)? };
+        // From here on a signal ends the capture, not the process: what was captured is kept.
+        drop(beginning);
+        let patience = Patience::new(stop);
         let until = self.lasting.map(|time| Instant::now() + time);
         let filters = Filters::new(&self.filter, self.snaplen, &begun.world.snapshot)?;
         let trigger = self.trigger(&begun.world.snapshot)?;

@@ -29,6 +29,16 @@ pub(crate) struct Trouble {
     pub(super) closed: bool,
 }
 
+impl Trouble {
+    /// The same, and these packets were not tried any more. Whoever does not read any more does not miss them.
+    pub(super) fn and(mut self, packets: &[Packet<'_>]) -> Trouble {
+        if !self.closed {
+            self.lost.extend(packets.iter().map(|packet| packet.interface));
+        }
+        self
+    }
+}
+
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Trouble {
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
@@ -80,7 +90,7 @@ pub(crate) trait Sink {
         self.flush()
     }
 
-    /// What was written, if that can be told in packets and bytes.
+    /// What was written, in packets and bytes; of text only where it is not everything.
     fn written(&self) -> Option<Written> {
         None
     }
@@ -98,8 +108,7 @@ pub(super) struct Lines {
     /// None: numbers as on the wire.
     sequences: Option<Sequences>,
     link_types: Vec<LinkType>,
-    text: Vec<u8>,
-    stdout: Stream,
+    stdout: Text,
 }
 
 impl Lines {
@@ -109,8 +118,7 @@ impl Lines {
             printer: Printer::new(look.style(), Arc::default()),
             sequences: (!look.absolute).then(|| Sequences::new(CONNECTIONS)),
             link_types: Vec::new(),
-            text: Vec::new(),
-            stdout,
+            stdout: Text::new(stdout),
         }
     }
 }
@@ -130,24 +138,22 @@ impl Sink for Lines {
     }
 
     fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
-        for packet in packets {
-            let link_type = self.link_types.get(packet.interface).copied();
-            let base = self
-                .sequences
-                .as_mut()
-                .zip(link_type)
-                .map(|(known, link_type)| known.base(link_type, packet));
-            self.printer.line(packet, base.unwrap_or_default(), &mut self.text);
-            if self.text.len() > 64 * 1024 {
-                write_out(&mut self.text, &mut self.stdout)?;
-            }
-        }
-        // Lines are looked at as they come.
-        write_out(&mut self.text, &mut self.stdout)
+        let Lines { printer, sequences, link_types, stdout, .. } = self;
+        stdout.take(packets, |packet, text| {
+            let link_type = link_types.get(packet.interface).copied();
+            let base =
+                sequences.as_mut().zip(link_type).map(|(known, link_type)| known.base(link_type, packet));
+            printer.line(packet, base.unwrap_or_default(), text);
+            Ok(())
+        })
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {
-        write_out(&mut self.text, &mut self.stdout)
+        self.stdout.flush()
+    }
+
+    fn written(&self) -> Option<Written> {
+        self.stdout.written()
     }
 }
 
@@ -155,13 +161,12 @@ impl Sink for Lines {
 pub(super) struct Objects {
     names: Arc<Names>,
     interfaces: Vec<Interface>,
-    text: Vec<u8>,
-    stdout: Stream,
+    stdout: Text,
 }
 
 impl Objects {
     pub(super) fn new(stdout: Stream) -> Objects {
-        Objects { names: Arc::default(), interfaces: Vec::new(), text: Vec::new(), stdout }
+        Objects { names: Arc::default(), interfaces: Vec::new(), stdout: Text::new(stdout) }
     }
 }
 
@@ -177,24 +182,62 @@ impl Sink for Objects {
     }
 
     fn take(&mut self, packets: &[Packet<'_>]) -> Result<(), Trouble> {
-        for packet in packets {
-            let Some(interface) = self.interfaces.get(packet.interface) else { continue };
-            serde_json::to_writer(&mut self.text, &Summary::new(packet, interface, &self.names))
-                .map_err(io::Error::from)?;
-            self.text.push(b'\n');
-        }
-        write_out(&mut self.text, &mut self.stdout)
+        let Objects { names, interfaces, stdout } = self;
+        stdout.take(packets, |packet, text| {
+            let Some(interface) = interfaces.get(packet.interface) else { return Ok(()) };
+            serde_json::to_writer(&mut *text, &Summary::new(packet, interface, names))?;
+            text.push(b'\n');
+            Ok(())
+        })
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {
-        write_out(&mut self.text, &mut self.stdout)
+        self.stdout.flush()
+    }
+
+    fn written(&self) -> Option<Written> {
+        self.stdout.written()
     }
 }
 
-fn write_out(text: &mut Vec<u8>, stdout: &mut Stream) -> Result<(), Trouble> {
-    let written = stdout.write_all(text);
-    text.clear();
-    Ok(written?)
+/// What is said of packets, on stdout.
+struct Text {
+    stdout: Stream,
+    /// Whether some of it was not taken by whom it is for.
+    is_short: bool,
+}
+
+impl Text {
+    fn new(stdout: Stream) -> Text {
+        Text { stdout, is_short: false }
+    }
+
+    /// Has out what `say` says of each packet: it is looked at as it comes.
+    fn take(
+        &mut self,
+        packets: &[Packet<'_>],
+        mut say: impl FnMut(&Packet<'_>, &mut Vec<u8>) -> io::Result<()>,
+    ) -> Result<(), Trouble> {
+        for (number, packet) in packets.iter().enumerate() {
+            say(packet, self.stdout.text())?;
+            self.stdout.end_packet(packet.interface);
+            if self.stdout.text().len() > 64 * 1024 {
+                self.flush().map_err(|trouble| trouble.and(&packets[number + 1..]))?;
+            }
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Trouble> {
+        let flushed = self.stdout.flush().map_err(Trouble::from);
+        self.is_short |= flushed.as_ref().is_err_and(|trouble| !trouble.closed);
+        flushed
+    }
+
+    /// What the reader has, where that is not everything.
+    fn written(&self) -> Option<Written> {
+        self.is_short.then(|| self.stdout.written())
+    }
 }
 
 /// Files.
