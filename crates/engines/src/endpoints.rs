@@ -4,6 +4,7 @@
 //! the default socket (docker/cli, `cli/command/cli.go`); Podman's by `CONTAINER_HOST`. Here the default socket is
 //! left out only when `DOCKER_HOST` names another one: a context is added to it, because *every* container is wanted.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -200,31 +201,22 @@ impl Endpoints {
     /// Leaves each socket in once, however many paths lead to it; the first one stays. Docker's socket may be
     /// Podman's in disguise (podman-docker links it): then it is asked as Podman.
     fn drop_duplicates(&mut self) {
-        let mut known = Vec::new();
+        let mut known = BTreeSet::new();
         for list in [&mut self.podman, &mut self.docker] {
-            list.retain(|e| identity(&e.path).is_none_or(|id| is_new(&mut known, id)));
+            list.retain(|e| identity(&e.path).is_none_or(|id| known.insert(id)));
         }
         // Two paths to nowhere that would be one socket if it were there.
-        let mut names = Vec::new();
+        let mut names = BTreeSet::new();
         self.docker.retain(|e| {
             let name =
                 e.path.strip_prefix("/var").map_or_else(|_| e.path.clone(), |p| Path::new("/").join(p));
-            is_new(&mut names, name)
+            names.insert(name.into_os_string())
         });
         for list in [&mut self.containerd, &mut self.cri] {
-            let mut known = Vec::new();
-            list.retain(|e| identity(&e.path).is_none_or(|id| is_new(&mut known, id)));
+            let mut known = BTreeSet::new();
+            list.retain(|e| identity(&e.path).is_none_or(|id| known.insert(id)));
         }
     }
-}
-
-/// Notes it, if it was not known yet. There are few: a set of hashes would take longer to make.
-fn is_new<T: PartialEq>(known: &mut Vec<T>, it: T) -> bool {
-    let is_new = !known.contains(&it);
-    if is_new {
-        known.push(it);
-    }
-    is_new
 }
 
 /// What the environment says, apart from asking it: so that the decision can be tested.
@@ -292,13 +284,14 @@ fn scope_of(path: &Path) -> Option<String> {
 
 fn runtime_dirs() -> Vec<(PathBuf, String)> {
     let own = users::own_uid();
+    let names = users::names();
     let mut dirs: Vec<(PathBuf, String)> = fs::read_dir("/run/user")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| {
             let uid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            (uid != 0 && (own == 0 || own == uid)).then(|| (entry.path(), users::name_of(uid)))
+            (uid != 0 && (own == 0 || own == uid)).then(|| (entry.path(), names(uid)))
         })
         .collect();
     dirs.sort();

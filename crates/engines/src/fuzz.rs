@@ -14,8 +14,9 @@ pub fn fuzz_docker_list(bytes: &[u8]) {
     }
 }
 
-/// The body of Docker's inspect.
+/// Docker's inspect: an answer with its head, and a body alone.
 pub fn fuzz_docker_inspect(bytes: &[u8]) {
+    http::fuzz(bytes);
     if let Ok(inspected) = http::json::<model::Inspected>("inspect", bytes) {
         let _ = inspected.into_container(&endpoint()).qualified();
     }
@@ -60,6 +61,7 @@ pub fn fuzz_local(bytes: &[u8]) {
     let _ = nspawn::parse("x", bytes);
     let _ = mounts::parse(bytes);
     let _ = snorkel_netns::unix::listening(bytes);
+    let _ = snorkel_netns::mounts::any_stalls_by_stats(bytes);
     let _ = lxc::parse_reply(bytes);
     let _ = lab::parse("lab", bytes);
 }

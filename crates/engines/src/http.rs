@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use crate::fault::{Fault, Result, escaped};
 use crate::owner;
 
-pub(crate) use once::ask;
+pub(crate) use once::{ask, fuzz};
 
 /// A list of ten thousand containers is some 30 MiB.
 const LONGEST_BODY: usize = 64 << 20;
@@ -129,7 +129,11 @@ impl Reply {
         if self.status != StatusCode::OK {
             return Err(self.refusal());
         }
-        json(&self.request, &self.body)
+        serde_json::from_str(&String::from_utf8_lossy(&self.body)).map_err(|error| match error.is_eof() {
+            // An answer need not tell its length: one that breaks off is known by what is missing of it.
+            true => Fault::Broken { request: self.request.clone(), why: error.to_string() },
+            false => garbage(&self.request, &error),
+        })
     }
 
     /// The error that the body of a failure describes: `{"message": …}` or plain text.
@@ -151,8 +155,11 @@ impl Reply {
 
 /// Reads JSON; bytes that are not UTF-8 are replaced.
 pub(crate) fn json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
-    serde_json::from_str(&String::from_utf8_lossy(body))
-        .map_err(|e| Fault::Garbage { what: format!("the answer to {what}"), why: e.to_string() })
+    serde_json::from_str(&String::from_utf8_lossy(body)).map_err(|error| garbage(what, &error))
+}
+
+fn garbage(what: &str, error: &serde_json::Error) -> Fault {
+    Fault::Garbage { what: format!("the answer to {what}"), why: error.to_string() }
 }
 
 /// hyper's own words say little ("connection error"); what lies beneath says more.

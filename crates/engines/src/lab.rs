@@ -110,7 +110,7 @@ fn ask(socket: &[u8], deadline: Instant, timeout: Duration) -> Result<(Vec<u8>, 
     stream.write_all(b"{\"ask\":\"list\"}\n").map_err(failed)?;
     let line = lab.read_line(LONGEST).map_err(failed)?;
     let line = line.ok_or(Fault::TooLong { request: format!("lab @{shown}"), limit: LONGEST })?;
-    Ok((line, Pid::new(lab.pid)))
+    Ok((line, lab.pid))
 }
 
 /// Reads a lab's answer. `socket_name` is what the lab is called by its socket, which nobody can forge for another.

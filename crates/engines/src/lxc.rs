@@ -266,14 +266,14 @@ fn ask(
         state,
         status: status.into(),
         socket: Some(shown(socket)),
-        keeper: Pid::new(monitor),
+        keeper: monitor,
         ..Container::new(Engine::Lxc, name)
     };
     container.set_pid(i64::from(pid.value));
     // A monitor of another user's could name any process; the first one of its container is its child.
     if container.scope.is_some()
         && let Some(init) = container.pid
-        && parent(init) != Some(monitor)
+        && (monitor.is_none() || parent(init) != monitor)
     {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
@@ -283,9 +283,8 @@ fn ask(
     Ok(Some(container))
 }
 
-fn parent(pid: Pid) -> Option<i32> {
-    let status = Process::open(pid).ok()?.read("status").ok()?;
-    status.lines().find_map(|l| l.strip_prefix("PPid:"))?.trim().parse().ok()
+fn parent(pid: Pid) -> Option<Pid> {
+    Process::open(pid).ok()?.parent().ok()?
 }
 
 /// `enum lxc_state_t` of `src/lxc/state.h`, and the words that lxc-ls prints.

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use snorkel_netns::Pid;
+use snorkel_netns::{Peer, Pid};
 
 use crate::fault::{Fault, Result};
 use crate::{Container, users};
@@ -23,10 +23,8 @@ const DEEPEST: usize = 33;
 /// Whose engine answers on a connection. It is the connection that is asked (`SO_PEERCRED`, unix(7)): what lies at the
 /// path may be another socket by now. On a socket in a user's directory only that user is listened to.
 pub(crate) fn of_engine(connection: impl AsFd, path: &Path) -> Result<u32> {
-    let uid = rustix::net::sockopt::socket_peercred(connection)
-        .map_err(|error| Fault::Connect { path: path.to_owned(), source: error.into() })?
-        .uid
-        .as_raw();
+    let Peer { uid, .. } =
+        Peer::of(connection).map_err(|source| Fault::Connect { path: path.to_owned(), source })?;
     match users::of_runtime_path(path).filter(|user| *user != uid && users::own_uid() == 0) {
         None => Ok(uid),
         Some(user) => Err(Fault::Foreign(format!(

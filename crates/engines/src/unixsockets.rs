@@ -9,9 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use snorkel_netns::unix;
+use snorkel_netns::{Peer, Pid, unix};
 
 use crate::fault::{Fault, Result};
 
@@ -32,8 +33,25 @@ pub(crate) struct Conversation {
     stream: UnixStream,
     deadline: Instant,
     /// Process and user of whoever listens, as the kernel knows them.
-    pub(crate) pid: i32,
+    pub(crate) pid: Option<Pid>,
     pub(crate) uid: u32,
+}
+
+/// Connects. A listener whose queue is full is waited for until the deadline, unless the flags say not to wait.
+pub(crate) fn connect(
+    address: &SocketAddrUnix,
+    deadline: Instant,
+    flags: SocketFlags,
+) -> io::Result<UnixStream> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    loop {
+        set_socket_timeout(&socket, Timeout::Send, Some(left(deadline)?))?;
+        match rustix::net::connect(&socket, address) {
+            Ok(()) => return Ok(UnixStream::from(socket)),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 impl Conversation {
@@ -52,16 +70,9 @@ impl Conversation {
 
     fn open_with(name: &[u8], deadline: Instant, flags: SocketFlags) -> io::Result<Conversation> {
         let address = SocketAddrUnix::new_abstract_name(name)?;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        set_socket_timeout(&socket, Timeout::Send, Some(left(deadline)?))?;
-        rustix::net::connect(&socket, &address)?;
-        let peer = socket_peercred(&socket)?;
-        Ok(Conversation {
-            stream: UnixStream::from(socket),
-            deadline,
-            pid: peer.pid.as_raw_nonzero().get(),
-            uid: peer.uid.as_raw(),
-        })
+        let stream = connect(&address, deadline, flags)?;
+        let Peer { pid, uid } = Peer::of(&stream)?;
+        Ok(Conversation { stream, deadline, pid, uid })
     }
 
     pub(crate) fn stream(&self) -> io::Result<&UnixStream> {
@@ -114,7 +125,8 @@ impl Conversation {
     }
 }
 
-fn left(deadline: Instant) -> io::Result<Duration> {
+/// How long it is until then; an error as of a time-out if it is over.
+pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
         left => Ok(left.max(Duration::from_micros(1))),

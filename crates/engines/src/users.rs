@@ -1,13 +1,22 @@
 //! Users, as the names and paths of engines have them.
 
+use std::cell::LazyCell;
 use std::path::PathBuf;
 
 use snorkel_netns::user;
 
 /// The name of a user, or the number where /etc/passwd does not know it.
 pub(crate) fn name_of(uid: u32) -> String {
-    let known = user::all().into_iter().find(|(_, number)| *number == uid);
-    known.map_or_else(|| uid.to_string(), |(name, _)| name)
+    names()(uid)
+}
+
+/// As [`name_of`], for many: /etc/passwd is read once, when the first is asked for.
+pub(crate) fn names() -> impl Fn(u32) -> String {
+    let known = LazyCell::new(user::all);
+    move |uid| {
+        let user = known.iter().find(|(_, number)| *number == uid);
+        user.map_or_else(|| uid.to_string(), |(name, _)| name.clone())
+    }
 }
 
 /// Who asks.

@@ -302,7 +302,10 @@ fn a_single_question_is_as_careful_as_a_list() {
         (b"HTTP/1.1 200 OK\r\n", "ended before its headers"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"Id\":", "ended before the length"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}", "no number"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "in pieces"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\n{}", "no number"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 1\r\n\r\n{}", "two lengths"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n[", "longer than"),
+        (b"HTTP/1.1 200 OK\r\n\r\n{\"Id\":\"aa", "broke off"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n[", "longer than"),
         (b"HTTP/1.1 200 OK\r\n\r\n[]", "cannot make sense"),
     ];
@@ -358,12 +361,60 @@ fn a_single_question_is_waited_for_no_longer_than_the_time_out() {
 #[test]
 fn an_answer_ends_with_its_length_or_with_its_connection() {
     let web = inspect("aaaa", "web", "running", 4711);
-    for head in ["Connection: close", &format!("content-length:  {}", web.len())] {
-        let said = format!("HTTP/1.0 200 OK\r\n{head}\r\n\r\n{web}");
-        let fake = Fake::saying(Box::leak(said.into_boxed_str()).as_bytes());
+    let told = format!("HTTP/1.0 200 OK\r\ncontent-length:  {}\r\n\r\n{web}{{and more", web.len());
+    let untold = format!("HTTP/1.0 200 OK\r\nConnection: close\r\n\r\n{web}");
+    for (said, stays) in [(told, true), (untold, false)] {
+        let fake = Fake::new(move |stream| {
+            requests(stream, |_, out| out.write_all(said.as_bytes()).is_ok() && stays);
+        });
         let answer = snorkel_engines::lookup(&docker(&[&fake], LONG), &"docker:web".parse().unwrap());
         assert_eq!(names(&answer.containers), ["docker:web"], "{answer:?}");
     }
+}
+
+#[test]
+fn whoever_knows_only_the_newer_http_is_asked_in_that() {
+    let refuse = |out: &mut UnixStream, status: &str| {
+        write!(out, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+    };
+    let in_pieces = |out: &mut UnixStream, body: &str| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked";
+        write!(out, "{head}\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).unwrap();
+    };
+    for status in ["426 Upgrade Required", "505 HTTP Version Not Supported", "103 Early Hints", ""] {
+        let fake = Fake::new(move |stream| {
+            let mut out = stream.try_clone().unwrap();
+            let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+            while let Some(line) = lines.next() {
+                let is_old = line.ends_with(" HTTP/1.0");
+                while lines.next().is_some_and(|line| !line.is_empty()) {}
+                if is_old && !status.is_empty() {
+                    refuse(&mut out, status);
+                } else {
+                    assert!(line.starts_with("GET /containers/web/json "), "{line}");
+                    in_pieces(&mut out, &inspect("aaaa", "web", "running", 4711));
+                }
+            }
+        });
+        let answer = snorkel_engines::lookup(&docker(&[&fake], LONG), &"docker:web".parse().unwrap());
+        assert_eq!(names(&answer.containers), ["docker:web"], "{answer:?}");
+    }
+}
+
+#[test]
+fn what_stopped_is_found_though_the_words_for_it_do_not_come() {
+    let fake = Fake::new(|stream| {
+        requests(stream, |target, out| {
+            if target.starts_with("/containers/old/") {
+                let body = inspect("bbbb", "old", "exited", 0);
+                return write!(out, "HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n{body}", body.len()).is_ok();
+            }
+            false
+        });
+    });
+    let answer = snorkel_engines::lookup(&docker(&[&fake], LONG), &"docker:old".parse().unwrap());
+    assert_eq!(names(&answer.containers), ["docker:old"], "{answer:?}");
+    assert_eq!(answer.warnings, []);
 }
 
 #[test]

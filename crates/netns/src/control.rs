@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::unix;
+use crate::{Peer, unix};
 
 /// A client that says nothing for so long is hung up on.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -93,7 +93,7 @@ pub fn serve(
 fn attend(mut client: UnixStream, refusal: &[u8], answer: &dyn Fn(&[u8]) -> Answer) -> io::Result<()> {
     client.set_read_timeout(Some(SILENCE))?;
     client.set_write_timeout(Some(SILENCE))?;
-    let asker = rustix::net::sockopt::socket_peercred(&client)?.uid;
+    let asker = Peer::of(&client)?;
     let mut reader = BufReader::new(client.try_clone()?);
     loop {
         let mut line = Vec::new();
@@ -102,7 +102,7 @@ fn attend(mut client: UnixStream, refusal: &[u8], answer: &dyn Fn(&[u8]) -> Answ
         }
         // Only now that the question was read: closing with it unread would reset the connection (unix(7)), and the
         // asker would get ECONNRESET or EPIPE in the place of this answer.
-        if !asker.is_root() && asker != rustix::process::geteuid() {
+        if !asker.is_trusted() {
             return say(&mut client, refusal);
         }
         let Answer { line, go_on, then } = answer(&line);
@@ -143,9 +143,9 @@ pub fn ask(name: &str, request: &[u8], patience: Duration, most: u64) -> Result<
         Some(libc::ECONNREFUSED) => NoAnswer::Nobody,
         _ => NoAnswer::Os(e),
     })?;
-    let holder = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?.uid;
-    if !holder.is_root() && holder != rustix::process::geteuid() {
-        return Err(NoAnswer::Stranger(holder.as_raw()));
+    let holder = Peer::of(&stream)?;
+    if !holder.is_trusted() {
+        return Err(NoAnswer::Stranger(holder.uid));
     }
     let mut answer = Vec::new();
     stream.set_read_timeout(Some(patience))?;

@@ -1,4 +1,4 @@
-//! The caller's mount table, read from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! Mount tables, read from `/proc/PID/mountinfo` and `/proc/PID/mountstats` (proc_pid_mountinfo(5)).
 //!
 //! Needed to keep what is mounted below a directory when that directory is covered, and to know whether a file of a
 //! container lies on a file system that another process can stall (FUSE, network file systems).
@@ -42,28 +42,32 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 }
 
 /// Whether one of the file systems that a process sees is of a kind that another process or machine can stall; `folder`
-/// is its folder in /proc. One that cannot be looked into is taken for one that sees none.
+/// is its folder in /proc. Where that cannot be known, one may be.
 ///
 /// `mountstats` tells no options, for which the kernel takes most of the time that mountinfo takes. Other users may not
 /// read it.
 pub fn any_may_stall(folder: &Path) -> bool {
-    let stalls = |kind: &[u8]| may_stall(&String::from_utf8_lossy(kind));
     match read(&folder.join("mountstats")) {
-        Ok(text) => kinds(&text).any(stalls),
-        Err(_) => {
-            let table = read(&folder.join("mountinfo")).unwrap_or_default();
-            lines(&table).any(|[_, _, kind]| stalls(kind))
-        }
+        Ok(text) => any_stalls_by_stats(&text),
+        Err(_) => read(&folder.join("mountinfo")).map_or(true, |table| {
+            lines(&table).any(|[_, _, kind]| may_stall(&String::from_utf8_lossy(kind)))
+        }),
     }
 }
 
+/// Whether one of those in a mountstats file is of such a kind.
+pub fn any_stalls_by_stats(text: &[u8]) -> bool {
+    kinds(text).any(|kind| may_stall(&String::from_utf8_lossy(kind)))
+}
+
 /// The types in a mountstats file: `device DEVICE mounted on POINT with fstype TYPE`, or `no device mounted …`
-/// (fs/proc_namespace.c, `show_vfsstat`). What a file system tells of itself stands in lines that begin with a tab.
+/// (fs/proc_namespace.c, `show_vfsstat`). Points are escaped; a device need not be, so that it may hold anything but the
+/// end of a line that counts. What a file system tells of itself stands in lines that begin with a tab.
 fn kinds(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|&b| b == b'\n').filter_map(|line| {
-        let mut fields = line.split(|&b| b == b' ');
-        fields.nth(5).filter(|word| *word == b"with")?;
-        fields.nth(1)
+    const BEFORE: &[u8] = b" with fstype ";
+    text.split(|&b| b == b'\n').filter(|line| !line.starts_with(b"\t")).filter_map(|line| {
+        let at = line.windows(BEFORE.len()).rposition(|part| part == BEFORE)?;
+        line[at + BEFORE.len()..].split(|&b| b == b' ').next()
     })
 }
 
@@ -115,13 +119,18 @@ pub(crate) fn directly_below(points: &[PathBuf], dir: &Path) -> Vec<PathBuf> {
 
 /// Whether a file system's answers come from a process or a machine that may never give one.
 pub(crate) fn may_stall(kind: &str) -> bool {
-    kind.starts_with("fuse") || matches!(kind, "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "ceph" | "afs")
+    let of_others = [
+        "nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "afs", "coda", "orangefs", "lustre",
+        "autofs",
+    ];
+    kind.starts_with("fuse") || of_others.contains(&kind)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::os::unix::process::CommandExt;
 
     #[test]
     fn a_line_with_tags_and_escapes_is_read() {
@@ -134,6 +143,7 @@ mod tests {
     #[test]
     fn what_may_stall_is_seen_in_either_table() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(any_may_stall(dir.path()), "what cannot be known may be");
         let is_seen = |file: &str, text: &str| {
             std::fs::write(dir.path().join(file), text).unwrap();
             any_may_stall(dir.path())
@@ -143,8 +153,11 @@ mod tests {
         assert!(is_seen("mountinfo", &format!("{calm}40 36 0:33 / /mnt rw - fuse.sshfs host: rw\n")));
         let calm = "device overlay mounted on / with fstype overlay\n";
         assert!(!is_seen("mountstats", calm));
+        assert!(!is_seen("mountstats", &format!("{calm}\tdevice x mounted on / with fstype fuse\n")));
         for line in [
             "device a:/b mounted on /mnt\\040with\\040fstype\\040ext4 with fstype nfs4 statvers=1.1\n\topts:\trw",
+            "device //a/b\nc mounted on /mnt with fstype cifs",
+            "device  with fstype ext4  mounted on /mnt with fstype ceph",
             "no device mounted on /mnt with fstype fuse.sshfs",
         ] {
             assert!(is_seen("mountstats", &format!("{calm}{line}\n")), "{line}");
@@ -153,8 +166,24 @@ mod tests {
 
     #[test]
     fn both_tables_of_the_kernel_name_the_same_types() {
-        let [table, stats] = ["mountinfo", "mountstats"]
-            .map(|file| read(&Path::new("/proc/self").join(file)).expect("one's own are readable"));
+        // In a table of its own, which nobody changes meanwhile.
+        let mut command = std::process::Command::new("cat");
+        command.stdin(std::process::Stdio::piped());
+        // SAFETY: two system calls.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS)?;
+                let private =
+                    rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+                Ok(rustix::mount::mount_change("/", private)?)
+            })
+        };
+        let mut apart = command.spawn().expect("this test needs root");
+        let folder = PathBuf::from(format!("/proc/{}", apart.id()));
+        let [table, stats] = ["mountinfo", "mountstats"].map(|file| read(&folder.join(file)).unwrap());
+        // It ends with its input.
+        drop(apart.stdin.take());
+        apart.wait().unwrap();
         let mut named: Vec<&[u8]> = lines(&table).map(|[_, _, kind]| kind).collect();
         let mut counted: Vec<&[u8]> = kinds(&stats).collect();
         named.sort_unstable();

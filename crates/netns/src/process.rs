@@ -174,7 +174,12 @@ impl Process {
 
     /// `/proc/PID/FILE`.
     pub fn path(&self, file: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/{file}", self.pid))
+        self.folder().join(file)
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.pid))
     }
 }
 

@@ -124,19 +124,43 @@ enum Command {
     Target(Vec<OsString>),
 }
 
+/// The same command line with `exec` alone.
+#[derive(Debug, Parser)]
+#[command(name = "snorkel")]
+struct ExecOnly {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: ExecCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExecCommand {
+    Exec(exec::Exec),
+}
+
 impl Cli {
     /// Reads what was typed.
     ///
-    /// `exec TARGET …` without an option is the one command that people put into loops, and to build the parser of all
-    /// commands for it would be a tenth of its time. Behind a target nothing is an option of ours.
+    /// `exec` is the one command that people put into loops, and to build the parsers of all commands for it would be a
+    /// fifth of its time. Without an option none is needed: behind a target nothing is an option of ours.
     pub(crate) fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
-        match words {
-            [_, exec, target, ..] if exec == "exec" && !target.as_encoded_bytes().starts_with(b"-") => {
+        if words.get(1).is_some_and(|word| word == "exec") {
+            if words.get(2).is_some_and(|target| !target.as_encoded_bytes().starts_with(b"-")) {
                 let exec = exec::Exec::plain(words[2..].to_vec());
-                Ok(Cli { globals: Globals::default(), command: Command::Exec(exec) })
+                return Ok(Cli { globals: Globals::default(), command: Command::Exec(exec) });
             }
-            _ => Cli::try_parse_from(with_arrows(words)),
+            // Help and mistakes are left to the whole parser, which knows all that could have been meant.
+            if let Ok(ExecOnly { globals, command: ExecCommand::Exec(exec) }) =
+                ExecOnly::try_parse_from(words)
+            {
+                return Ok(Cli { globals, command: Command::Exec(exec) });
+            }
         }
+        if command(words).is_some_and(|command| command == "partition") {
+            return Cli::try_parse_from(with_arrows(words));
+        }
+        Cli::try_parse_from(words)
     }
 
     /// Runs the command.
@@ -168,12 +192,24 @@ impl Cli {
     }
 }
 
-/// The words with `->` as the arrow that it stands for where groups are parted: it looks like an option.
+/// The word that names the command: the first one that is neither a global option nor the value of one.
+fn command(words: &[OsString]) -> Option<&OsString> {
+    let mut words = words.iter().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_encoded_bytes() {
+            b"--timeout" | b"--color" => _ = words.next(),
+            [b'-', ..] => {}
+            _ => return Some(word),
+        }
+    }
+    None
+}
+
+/// The words with `->` as the arrow that it stands for between the groups of `partition`: it looks like an option.
 pub(crate) fn with_arrows(words: &[OsString]) -> Vec<OsString> {
-    let from = words.iter().position(|word| word == "partition").unwrap_or(words.len());
-    let to = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let ours = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let arrow = |(at, word): (usize, &OsString)| {
-        if (from..to).contains(&at) && word == "->" { OsString::from("→") } else { word.clone() }
+        if at < ours && word == "->" { OsString::from("→") } else { word.clone() }
     };
     words.iter().enumerate().map(arrow).collect()
 }
@@ -233,14 +269,7 @@ pub(crate) fn usage(wrong: &clap::Error, words: &[OsString]) -> ExitCode {
     };
     match wrong.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ if words
-            .iter()
-            .skip(1)
-            .find(|word| !word.as_encoded_bytes().starts_with(b"-"))
-            .is_some_and(|w| w == "exec") =>
-        {
-            ExitCode::from(exec::FAILED)
-        }
+        _ if command(words).is_some_and(|command| command == "exec") => ExitCode::from(exec::FAILED),
         _ => ExitCode::from(2),
     }
 }
@@ -316,9 +345,29 @@ mod tests {
     fn an_arrow_is_no_option() {
         let read = |words: &[&str]| Cli::read(&words.iter().map(OsString::from).collect::<Vec<_>>());
         assert!(read(&["snorkel", "partition", "a,b", "->", "c", "--dry-run"]).is_ok());
-        for words in [&["partition", "--", "->"][..], &["-v", "exec", "web", "echo", "->"]] {
-            let words: Vec<_> = words.iter().map(OsString::from).collect();
-            assert_eq!(with_arrows(&words), words);
+        assert!(read(&["snorkel", "--timeout", "5s", "partition", "a", "->", "c"]).is_ok());
+        let words = ["partition", "--", "->"].map(OsString::from);
+        assert_eq!(with_arrows(&words), words);
+        // Nor is it one where it belongs to another's command.
+        for words in [
+            "exec web partition -> x",
+            "exec -u me web partition -> x",
+            "-v exec web partition -> x",
+            "web partition -> x",
+        ] {
+            let words: Vec<&str> = ["snorkel"].into_iter().chain(words.split(' ')).collect();
+            assert!(format!("{:?}", read(&words).unwrap()).contains("\"->\""), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_by_the_status_of_the_command_that_it_was_made_in() {
+        for (words, status) in
+            [("exec --nonsense", 125), ("--timeout 5s exec --nonsense", 125), ("ls --nonsense", 2)]
+        {
+            let words: Vec<_> = ["snorkel"].into_iter().chain(words.split(' ')).map(OsString::from).collect();
+            let wrong = Cli::read(&words).unwrap_err();
+            assert_eq!(format!("{:?}", usage(&wrong, &words)), format!("{:?}", ExitCode::from(status)));
         }
     }
 

@@ -2,18 +2,20 @@
 
 use std::sync::OnceLock;
 
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::render::style::{Style, When};
 
-/// Starts it.
+/// Starts it; once.
 pub(crate) fn start(level: Level, color: When) {
-    // Whoever comes second finds a log already: it is the same.
+    // Only a second one is refused.
     let _ = tracing::subscriber::set_global_default(Log { level, color, writer: OnceLock::new() });
 }
 
-/// What writes is made for the first line: most commands have none, and it would be a fiftieth of their time.
+/// What writes is made for the first line: most commands have none, and it would be a fiftieth of their time. Spans are not
+/// shown.
 struct Log {
     level: Level,
     color: When,
@@ -32,10 +34,10 @@ impl Log {
 
 impl Subscriber for Log {
     fn enabled(&self, what: &Metadata<'_>) -> bool {
-        *what.level() <= self.level
+        what.is_event() && *what.level() <= self.level
     }
 
-    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+    fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(self.level.into())
     }
 
@@ -43,23 +45,15 @@ impl Subscriber for Log {
         self.writer().event(event);
     }
 
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        self.writer().new_span(span)
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
     }
 
-    fn record(&self, span: &Id, values: &Record<'_>) {
-        self.writer().record(span, values);
-    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
 
-    fn record_follows_from(&self, span: &Id, follows: &Id) {
-        self.writer().record_follows_from(span, follows);
-    }
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
 
-    fn enter(&self, span: &Id) {
-        self.writer().enter(span);
-    }
+    fn enter(&self, _: &Id) {}
 
-    fn exit(&self, span: &Id) {
-        self.writer().exit(span);
-    }
+    fn exit(&self, _: &Id) {}
 }

@@ -118,7 +118,7 @@ fn prove(query: &Query, container: &Container, pid: Pid) -> Result<Process> {
         Look::Proved(process) => Ok(process),
         Look::Open(doubt) => match snorkel_engines::recheck(query, container) {
             Ok(again) => doubt.settle(container, again.as_ref()),
-            Err(_) => Err(doubt.unconfirmed(container)),
+            Err(fault) => Err(doubt.unasked(container, &fault)),
         },
     }
 }

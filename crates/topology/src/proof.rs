@@ -6,7 +6,7 @@
 
 use std::cell::LazyCell;
 
-use snorkel_engines::{Container, Engine};
+use snorkel_engines::{Container, Engine, Fault};
 use snorkel_netns::{Error as NetnsError, Pid, Process};
 
 use crate::{Error, Result};
@@ -95,11 +95,16 @@ impl Doubt {
 
     /// The engine does not say it again.
     pub(crate) fn unconfirmed(&self, container: &Container) -> Error {
-        let why = format!(
-            "it lies in the cgroup {} and the engine, asked again, does not confirm it",
-            self.last_cgroup()
-        );
-        self.refuted(container, why)
+        self.open(container, "the engine, asked again, does not confirm it")
+    }
+
+    /// The engine cannot be asked again.
+    pub(crate) fn unasked(&self, container: &Container, fault: &Fault) -> Error {
+        self.open(container, &format!("the engine could not be asked again: {fault}"))
+    }
+
+    fn open(&self, container: &Container, and: &str) -> Error {
+        self.refuted(container, format!("it lies in the cgroup {} and {and}", self.last_cgroup()))
     }
 
     fn last_cgroup(&self) -> &str {

@@ -1,10 +1,10 @@
 //! One question and its answer on a connection of its own, waited for without a runtime.
 //!
 //! A target is looked up this way: a runtime, and a client that could keep its connection, would take a tenth of an entry's
-//! whole time. It is HTTP/1.0 (RFC 1945), whose answers are never in chunks, and end with their connection where they do
-//! not tell their length.
+//! whole time. It is asked in HTTP/1.0 (RFC 1945), in which an answer comes in one piece and ends with its connection where
+//! it does not tell its length. Whoever answers in another way is asked again, by the client that knows them all.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,11 +13,13 @@ use hyper::StatusCode;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{SocketAddrUnix, SocketFlags};
 
-use super::{LONGEST_BODY, LONGEST_HEAD, MOST_HEADERS, Reply};
+use super::{Client, LONGEST_BODY, LONGEST_HEAD, MOST_HEADERS, Reply};
+use crate::asking::go_on;
 use crate::fault::{Fault, Result};
 use crate::owner;
+use crate::unixsockets::{connect, is_timeout, left};
 
 /// What Docker says of a container is some five thousand bytes.
 const AT_ONCE: usize = 8 << 10;
@@ -30,37 +32,33 @@ pub(crate) fn ask(
     time: Duration,
     meanwhile: impl FnOnce(),
 ) -> Result<(Reply, u32)> {
-    let until = Instant::now() + time;
-    let stream = connect(path, time)?;
-    let uid = owner::of_engine(&stream, path)?;
+    debug_assert!(!target.contains(|c: char| c.is_whitespace() || c.is_control()), "{target:?} is no target");
+    let begun = Instant::now();
     let request = format!("GET {target}");
     tracing::debug!(socket = %path.display(), %request, "asking");
-    let mut conversation = Conversation { stream, request, time, until, said: Vec::with_capacity(AT_ONCE) };
-    // What a name service would make of the host matters to nobody: the socket is the host.
-    let question = format!("{} HTTP/1.0\r\nHost: localhost\r\n\r\n", conversation.request);
-    conversation.stream.write_all(question.as_bytes()).map_err(|e| conversation.broken(&e))?;
+    let stream = SocketAddrUnix::new(path)
+        .map_err(io::Error::from)
+        .and_then(|address| connect(&address, begun + time, SocketFlags::CLOEXEC))
+        .map_err(|source| match is_timeout(&source) {
+            true => Fault::TimedOut(time),
+            false => Fault::Connect { path: path.to_owned(), source },
+        })?;
+    let uid = owner::of_engine(&stream, path)?;
+    let mut question = Question { stream, request, time, until: begun + time, said: Vec::new() };
+    question.put()?;
+    let interrupted = Instant::now();
     meanwhile();
-    let head = conversation.head()?;
-    Ok((conversation.reply(head)?, uid))
+    // That was not the engine's time.
+    question.until += interrupted.elapsed();
+    let head = question.head()?;
+    if !head.is_plain {
+        let again = async { Client::connect_to(path, uid).await?.get(target).await };
+        return Ok((go_on(begun, time, again)?, uid));
+    }
+    Ok((question.reply(head)?, uid))
 }
 
-/// A connection on which nothing waits for longer. To connect waits as well where too many others do (unix(7)).
-fn connect(path: &Path, time: Duration) -> Result<UnixStream> {
-    let connected = (|| {
-        let address = SocketAddrUnix::new(path)?;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        set_socket_timeout(&socket, Timeout::Send, Some(time))?;
-        rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
-        Ok(UnixStream::from(socket))
-    })();
-    connected.map_err(|error| match error {
-        Errno::AGAIN => Fault::TimedOut(time),
-        error => Fault::Connect { path: path.to_owned(), source: error.into() },
-    })
-}
-
-struct Conversation {
+struct Question {
     stream: UnixStream,
     request: String,
     time: Duration,
@@ -69,29 +67,34 @@ struct Conversation {
     said: Vec<u8>,
 }
 
-/// What stands before the answer's body.
+/// What stands before an answer's body.
+#[derive(Debug)]
 struct Head {
     status: StatusCode,
     /// Its own length.
     length: usize,
     /// The body's, if it is told.
     body: Option<usize>,
+    /// Whether a body in one piece follows, as HTTP/1.0 has it.
+    is_plain: bool,
 }
 
-impl Conversation {
+impl Question {
     fn broken(&self, why: &dyn std::fmt::Display) -> Fault {
         Fault::Broken { request: self.request.clone(), why: why.to_string() }
+    }
+
+    fn put(&mut self) -> Result<()> {
+        // What a name service would make of the host matters to nobody: the socket is the host.
+        let words = format!("{} HTTP/1.0\r\nHost: localhost\r\n\r\n", self.request);
+        self.stream.write_all(words.as_bytes()).map_err(|e| self.broken(&e))
     }
 
     /// Reads some more; `false` at the end.
     fn read(&mut self) -> Result<bool> {
         self.said.reserve(AT_ONCE);
         loop {
-            let left = self.until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                // Which would be for ever, as a time-out.
-                return Err(Fault::TimedOut(self.time));
-            }
+            let left = left(self.until).map_err(|_| Fault::TimedOut(self.time))?;
             let read = set_socket_timeout(&self.stream, Timeout::Recv, Some(left))
                 .and_then(|()| rustix::io::read(&self.stream, spare_capacity(&mut self.said)));
             match read {
@@ -118,26 +121,25 @@ impl Conversation {
     }
 
     fn reply(mut self, head: Head) -> Result<Reply> {
-        let limit = head.body.unwrap_or(LONGEST_BODY);
         let too_long = |request: String| Fault::TooLong { request, limit: LONGEST_BODY };
-        if limit > LONGEST_BODY {
+        let most = head.length + LONGEST_BODY;
+        // One byte too many tells that an answer without a length is too long.
+        let end = head.body.map_or(most + 1, |body| head.length.saturating_add(body));
+        if end > most + 1 {
             return Err(too_long(self.request));
         }
-        let end = head.length + limit;
-        // One byte more tells whether an answer without a length is at its end.
-        let wanted = end + usize::from(head.body.is_none());
-        while self.said.len() < wanted {
+        while self.said.len() < end {
             if !self.read()? {
-                match head.body {
-                    None => break,
-                    Some(_) => return Err(self.broken(&"it ended before the length that it told")),
+                if head.body.is_some() {
+                    return Err(self.broken(&"it ended before the length that it told"));
                 }
+                break;
             }
         }
-        if head.body.is_none() && self.said.len() > end {
+        self.said.truncate(end);
+        if self.said.len() > most {
             return Err(too_long(self.request));
         }
-        self.said.truncate(end);
         let body = bytes::Bytes::from(self.said).slice(head.length..);
         Ok(Reply { request: self.request, status: head.status, body })
     }
@@ -154,15 +156,34 @@ fn head(said: &[u8]) -> Result<Option<Head>, String> {
     };
     let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or("it has no status")?;
-    let mut body = None;
+    let (mut body, mut in_pieces) = (None, false);
     for header in answer.headers.iter() {
-        if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err("it is in pieces, which were not asked for".to_owned());
-        }
+        in_pieces |= header.name.eq_ignore_ascii_case("transfer-encoding");
         if header.name.eq_ignore_ascii_case("content-length") {
-            let told = std::str::from_utf8(header.value).ok().and_then(|text| text.trim().parse().ok());
-            body = Some(told.ok_or("its length is no number")?);
+            let told = content_length(header.value).ok_or("its length is no number")?;
+            if body.is_some_and(|body| body != told) {
+                return Err("it tells two lengths".to_owned());
+            }
+            body = Some(told);
         }
     }
-    Ok(Some(Head { status, length, body }))
+    let is_refused = matches!(status, StatusCode::UPGRADE_REQUIRED | StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+    Ok(Some(Head { status, length, body, is_plain: !in_pieces && !status.is_informational() && !is_refused }))
+}
+
+/// Digits and nothing else (RFC 9110, section 8.6). More than can be counted is more than anybody wants.
+fn content_length(value: &[u8]) -> Option<usize> {
+    let digits = value.trim_ascii();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let counted = digits
+        .iter()
+        .try_fold(0usize, |all, digit| all.checked_mul(10)?.checked_add(usize::from(digit - b'0')));
+    Some(counted.unwrap_or(usize::MAX))
+}
+
+/// A way in for a fuzzer.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = head(bytes);
 }

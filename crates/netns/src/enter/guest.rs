@@ -79,7 +79,7 @@ impl Guest {
     /// The files as this process sees them.
     pub fn of(process: &Process) -> Result<Guest> {
         let root = process.root()?;
-        let may_stall = mounts::any_may_stall(&process.path(""));
+        let may_stall = mounts::any_may_stall(&process.folder());
         Ok(Guest { root, owner: None, may_stall, stalled: Cell::new(false) })
     }
 

@@ -11,6 +11,8 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
+use snorkel_netns::{Peer, Pid};
+
 use crate::{Error, Result};
 
 /// Takes it, `80/tcp`, for this process, in the calling thread's network namespace, as long as the descriptor is open.
@@ -25,11 +27,9 @@ pub(super) fn claim(what: &str) -> Result<OwnedFd> {
         Err(Errno::ADDRINUSE) => {
             let holder = socket()
                 .and_then(|socket| connect(&socket, &address).map(|()| socket))
-                .and_then(|socket| rustix::net::sockopt::socket_peercred(&socket));
-            let holder = match holder {
-                Ok(peer) => describe(peer.pid.as_raw_nonzero().get()),
-                Err(_) => "that cannot be named".to_owned(),
-            };
+                .ok()
+                .and_then(|socket| Peer::of(&socket).ok()?.pid);
+            let holder = holder.map_or_else(|| "that cannot be named".to_owned(), describe);
             return Err(Error::Taken { port: what.to_owned(), holder });
         }
         Err(error) => return Err(failed(error)),
@@ -39,7 +39,7 @@ pub(super) fn claim(what: &str) -> Result<OwnedFd> {
 }
 
 /// `4711 (snorkel tap web:80)`.
-fn describe(pid: i32) -> String {
+fn describe(pid: Pid) -> String {
     let words: io::Result<String> = std::fs::read(format!("/proc/{pid}/cmdline")).map(|words| {
         let words = words.split(|byte| *byte == 0).filter(|word| !word.is_empty());
         words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
