@@ -147,9 +147,12 @@ impl Impairment {
     ///
     /// That is what arrives during the delay and four times the jitter: at `rate`, packets of 256 bytes (what a mixture of
     /// data and acknowledgements comes to); with no rate, packets of 1500 bytes at 10 Gbit/s. A thousand more are for
-    /// those that wait for their turn, as in netem's own default. There are 262144 at most: half a gigabyte of memory.
+    /// those that wait for their turn, as in netem's own default, and at a rate as many packets of 1500 bytes as leave in a
+    /// quarter of a second: what routers are built for (Appenzeller, Keslassy, McKeown, Sizing Router Buffers, 2004), and more
+    /// than one stream's window from 100 Mbit/s on (tcp(7), tcp_wmem). There are 262144 at most: half a gigabyte of memory.
     pub fn queue_limit(&self) -> u32 {
         const WAITING: u128 = 1000;
+        const QUARTER: u128 = 4;
         const MOST: u128 = 1 << 18;
         const SMALL: u128 = 256;
         const LARGE: u128 = 1500;
@@ -163,7 +166,8 @@ impl Impairment {
         };
         let time = self.delay.as_nanos() + 4 * self.jitter.as_nanos();
         let travelling = rate.saturating_mul(time) / 1_000_000_000 / size;
-        travelling.saturating_add(WAITING).min(MOST) as u32
+        let waiting = WAITING + self.rate.map_or(0, u128::from) / QUARTER / LARGE;
+        travelling.saturating_add(waiting).min(MOST) as u32
     }
 }
 
@@ -206,9 +210,14 @@ mod tests {
             Impairment { rate, delay, jitter, ..Impairment::default() }.queue_limit()
         };
         assert_eq!(limit(None, 0, 0), 1000);
+        // 1 Mbit/s for a quarter of a second are 31 kB, 100 Mbit/s 3.1 MB.
+        assert_eq!(limit(Some(125_000), 0, 0), 1000 + 20);
+        assert_eq!(limit(Some(12_500_000), 0, 0), 1000 + 2083);
+        assert_eq!(limit(Some(0), 0, 0), 1000);
         // 100 Mbit/s for 100 ms are 1.25 MB; with a jitter of 25 ms they may be twice that.
-        assert_eq!(limit(Some(12_500_000), 100, 0), 1000 + 4882);
-        assert_eq!(limit(Some(12_500_000), 100, 25), 1000 + 9765);
+        assert_eq!(limit(Some(12_500_000), 100, 0), 1000 + 2083 + 4882);
+        assert_eq!(limit(Some(12_500_000), 100, 25), 1000 + 2083 + 9765);
+        assert_eq!(limit(Some(u64::MAX), 0, 0), 1 << 18);
         assert_eq!(limit(None, 100, 0), 1000 + 83_333);
         assert_eq!(limit(None, 60_000, 0), 1 << 18);
         assert_eq!(Impairment { limit: Some(7), ..Impairment::default() }.queue_limit(), 7);

@@ -18,6 +18,8 @@ use snorkel_rtnl::{IfIndex, Socket};
 
 const HOST: &str = "10.0.0.1";
 const TARGET: &str = "10.0.0.2";
+/// The MTU of links for jumbo frames.
+pub(crate) const JUMBO: u32 = 9000;
 /// How often a gate that no link holds is to be told that somebody does ([`Force::needs_pushing`]).
 const PUSH: Duration = Duration::from_millis(200);
 
@@ -50,6 +52,17 @@ impl World {
             let mut socket = Socket::open_in(netns).unwrap();
             let link = socket.index_of(name).unwrap().expect("it was just made");
             socket.turn_offloads_off(link).unwrap();
+        }
+        world
+    }
+
+    /// One whose pair takes jumbo frames.
+    pub(crate) fn jumbo() -> World {
+        let world = World::new();
+        for (netns, name) in [(&world.host, "port"), (&world.target, "eth0")] {
+            let mut socket = Socket::open_in(netns).unwrap();
+            let link = socket.index_of(name).unwrap().expect("it was just made");
+            socket.set_mtu(link, JUMBO).unwrap();
         }
         world
     }
