@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use tokio::task::JoinSet;
 
 use crate::asking::{Sink, go_on};
 use crate::fault::{Fault, Result};
-use crate::http::{self, Client, Reply};
+use crate::http::{self, Answered, Client, Reply};
 use crate::{Container, Endpoint, Engine, State};
 
 pub(crate) mod model;
@@ -75,6 +75,7 @@ async fn inspect_queued(client: &mut Client, queue: &Mutex<VecDeque<Container>>,
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(mut container) = next else { return };
         let reply = client.get(&inspect_path(&container.id)).await;
+        let is_broken = matches!(&reply, Err(Fault::Broken { .. } | Fault::Connect { .. }));
         match reply.and_then(|reply| inspected(&reply)) {
             Ok(Some(inspected)) => {
                 inspected.complete(&mut container);
@@ -83,10 +84,9 @@ async fn inspect_queued(client: &mut Client, queue: &Mutex<VecDeque<Container>>,
             // It was removed between list and inspect.
             Ok(None) => {}
             Err(fault) => {
-                let broken = matches!(fault, Fault::Broken { .. } | Fault::Connect { .. });
                 sink.warn(fault);
                 sink.push(container);
-                if broken {
+                if is_broken {
                     return;
                 }
             }
@@ -116,8 +116,8 @@ pub(crate) fn lookup(
     sink: &Sink,
     meanwhile: &mut dyn FnMut(),
 ) -> Result<()> {
-    let begun = Instant::now();
-    let (reply, uid) = http::ask(&endpoint.path, &inspect_path(reference), time, meanwhile)?;
+    let Answered { reply, uid, begun } =
+        http::ask(&endpoint.path, &inspect_path(reference), time, meanwhile)?;
     sink.served_by(uid);
     let inspected: model::Inspected = match reply.status {
         StatusCode::OK => reply.json()?,
@@ -152,7 +152,7 @@ async fn status_of(socket: &Path, uid: u32, id: &str) -> Result<Option<String>> 
 
 /// This very container again, by its full id.
 pub(crate) fn recheck(endpoint: &Endpoint, id: &str, time: Duration, sink: &Sink) -> Result<()> {
-    let (reply, uid) = http::ask(&endpoint.path, &inspect_path(id), time, || ())?;
+    let Answered { reply, uid, .. } = http::ask(&endpoint.path, &inspect_path(id), time, || ())?;
     sink.served_by(uid);
     sink.extend(inspected(&reply)?.map(|c| c.into_container(endpoint)));
     Ok(())

@@ -210,7 +210,7 @@ impl Endpoints {
         self.docker.retain(|e| {
             let name =
                 e.path.strip_prefix("/var").map_or_else(|_| e.path.clone(), |p| Path::new("/").join(p));
-            names.insert(name.into_os_string())
+            names.insert(name)
         });
         for list in [&mut self.containerd, &mut self.cri] {
             let mut known = BTreeSet::new();

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use crate::fault::{Fault, Result, escaped};
 use crate::owner;
 
-pub(crate) use once::{ask, fuzz};
+pub(crate) use once::{Answered, ask, fuzz};
 
 /// A list of ten thousand containers is some 30 MiB.
 const LONGEST_BODY: usize = 64 << 20;
@@ -44,6 +44,8 @@ pub(crate) struct Reply {
     request: String,
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
+    /// Whether it is known to have come to its end: by its length, or by what stands at the end.
+    is_whole: bool,
 }
 
 impl Client {
@@ -101,7 +103,7 @@ impl Client {
         let response = self.open(target).await?;
         let status = response.status();
         let body = read_all(&request, response.into_body()).await?;
-        Ok(Reply { request, status, body })
+        Ok(Reply { request, status, body, is_whole: true })
     }
 }
 
@@ -129,8 +131,9 @@ impl Reply {
         if self.status != StatusCode::OK {
             return Err(self.refusal());
         }
-        serde_json::from_str(&String::from_utf8_lossy(&self.body)).map_err(|error| match error.is_eof() {
-            // An answer need not tell its length: one that breaks off is known by what is missing of it.
+        let read = serde_json::from_str(&String::from_utf8_lossy(&self.body));
+        read.map_err(|error| match error.is_eof() && !self.is_whole {
+            // One that broke off is known by what is missing of it.
             true => Fault::Broken { request: self.request.clone(), why: error.to_string() },
             false => garbage(&self.request, &error),
         })

@@ -39,8 +39,8 @@ struct Node {
     #[serde(default, deserialize_with = "null")]
     pid: i64,
     /// `running` or `exited`.
-    #[serde(default = "running")]
-    state: String,
+    #[serde(default)]
+    state: Option<String>,
     #[serde(default, deserialize_with = "null")]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -151,7 +151,7 @@ pub(crate) fn parse(socket_name: &str, line: &[u8]) -> Result<Vec<Container>> {
                     Port::Other(_) => None,
                 })
                 .collect(),
-            ..member(node.name, node.pid, node.state)
+            ..member(node.name, node.pid, node.state.unwrap_or_else(running))
         })
         .collect();
     if let Some(switch) = lab.switch.filter(|_| !named_switch) {

@@ -5,7 +5,7 @@
 //! An inspect costs Podman a look into its database and storage, so it is made only for a container that is meant.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::asking::{Sink, go_on};
 use crate::docker::container;
 use crate::docker::model::{filled, port};
 use crate::fault::Result;
-use crate::http::{self, Client, null_is_default as null};
+use crate::http::{self, Answered, Client, null_is_default as null};
 use crate::{Container, Endpoint, Engine, Pod, PublishedPort, State};
 
 const BASE: &str = "/v4.0.0/libpod";
@@ -51,8 +51,8 @@ pub(crate) fn lookup(
     sink: &Sink,
     meanwhile: &mut dyn FnMut(),
 ) -> Result<()> {
-    let begun = Instant::now();
-    let (reply, uid) = http::ask(&endpoint.path, &inspect_path(reference), time, meanwhile)?;
+    let Answered { reply, uid, begun } =
+        http::ask(&endpoint.path, &inspect_path(reference), time, meanwhile)?;
     sink.served_by(uid);
     match reply.status {
         StatusCode::OK => sink.push(reply.json::<Inspected>()?.into_container(endpoint)),
@@ -65,7 +65,7 @@ pub(crate) fn lookup(
 
 /// This very container again, by its full id.
 pub(crate) fn recheck(endpoint: &Endpoint, id: &str, time: Duration, sink: &Sink) -> Result<()> {
-    let (reply, uid) = http::ask(&endpoint.path, &inspect_path(id), time, || ())?;
+    let Answered { reply, uid, .. } = http::ask(&endpoint.path, &inspect_path(id), time, || ())?;
     sink.served_by(uid);
     if reply.status != StatusCode::NOT_FOUND {
         sink.push(reply.json::<Inspected>()?.into_container(endpoint));

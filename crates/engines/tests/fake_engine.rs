@@ -418,6 +418,24 @@ fn what_stopped_is_found_though_the_words_for_it_do_not_come() {
 }
 
 #[test]
+fn an_empty_answer_costs_one_container_and_not_those_behind_it() {
+    const THREE: &str =
+        r#"[{"Id":"a","State":"running"},{"Id":"b","State":"running"},{"Id":"c","State":"running"}]"#;
+    let fake = Fake::http(|target| match target {
+        t if t.starts_with("/containers/json") => (200, THREE.into()),
+        "/containers/a/json" => (200, String::new()),
+        other => {
+            let id = other.split('/').nth(2).unwrap();
+            (200, inspect(id, id, "running", 4711))
+        }
+    });
+    let answer = snorkel_engines::list(&docker(&[&fake], LONG));
+    let pids: Vec<bool> = answer.containers.iter().map(|container| container.pid.is_some()).collect();
+    assert_eq!(pids, [false, true, true], "{answer:?}");
+    assert_eq!(answer.warnings.len(), 1, "{answer:?}");
+}
+
+#[test]
 fn a_container_that_vanishes_in_between_is_no_error() {
     let fake = Fake::http(|target| {
         if target.starts_with("/containers/json") { (200, LIST.into()) } else { (404, "{}".into()) }

@@ -137,8 +137,8 @@ pub fn down(name: &str) -> Result<Down> {
     }
 }
 
-/// Tells those who watch that there is a lab more or less. Of one that is not taken down but dies the kernel tells: its
-/// namespaces go (`RTM_DELNSID`).
+/// Tells those who watch that there is a lab more or less. Of one that is not taken down but dies, or one of whose containers
+/// does, the kernel tells: namespaces go (`RTM_DELNSID`).
 fn tell_watchers() {
     if let Err(error) = notify::all(WATCH_PREFIX) {
         tracing::warn!(%error, "those who watch are not told of the lab");

@@ -119,11 +119,9 @@ pub(crate) fn directly_below(points: &[PathBuf], dir: &Path) -> Vec<PathBuf> {
 
 /// Whether a file system's answers come from a process or a machine that may never give one.
 pub(crate) fn may_stall(kind: &str) -> bool {
-    let of_others = [
-        "nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "afs", "coda", "orangefs", "lustre",
-        "autofs",
-    ];
-    kind.starts_with("fuse") || of_others.contains(&kind)
+    let of_others =
+        ["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "afs", "coda", "pvfs2", "lustre", "autofs"];
+    (kind.starts_with("fuse") && kind != "fusectl") || of_others.contains(&kind)
 }
 
 #[cfg(test)]

@@ -24,14 +24,17 @@ use crate::unixsockets::{connect, is_timeout, left};
 /// What Docker says of a container is some five thousand bytes.
 const AT_ONCE: usize = 8 << 10;
 
-/// Asks, and gives the answer and whose engine it is. Once the question is out, and while the engine thinks about it,
-/// `meanwhile` is done.
-pub(crate) fn ask(
-    path: &Path,
-    target: &str,
-    time: Duration,
-    meanwhile: impl FnOnce(),
-) -> Result<(Reply, u32)> {
+/// What came of a question.
+pub(crate) struct Answered {
+    pub(crate) reply: Reply,
+    /// Whose engine it is.
+    pub(crate) uid: u32,
+    /// When the conversation began, if what was done meanwhile is left out: that was not the engine's time.
+    pub(crate) begun: Instant,
+}
+
+/// Asks. Once the question is out, and while the engine thinks about it, `meanwhile` is done.
+pub(crate) fn ask(path: &Path, target: &str, time: Duration, meanwhile: impl FnOnce()) -> Result<Answered> {
     debug_assert!(!target.contains(|c: char| c.is_whitespace() || c.is_control()), "{target:?} is no target");
     let begun = Instant::now();
     let request = format!("GET {target}");
@@ -48,14 +51,17 @@ pub(crate) fn ask(
     question.put()?;
     let interrupted = Instant::now();
     meanwhile();
-    // That was not the engine's time.
-    question.until += interrupted.elapsed();
+    let begun = begun + interrupted.elapsed();
+    question.until = begun + time;
     let head = question.head()?;
-    if !head.is_plain {
-        let again = async { Client::connect_to(path, uid).await?.get(target).await };
-        return Ok((go_on(begun, time, again)?, uid));
-    }
-    Ok((question.reply(head)?, uid))
+    let reply = if head.is_plain {
+        question.reply(head)?
+    } else {
+        // Who serves one after the other waits for this connection's end.
+        drop(question);
+        go_on(begun, time, async { Client::connect_to(path, uid).await?.get(target).await })?
+    };
+    Ok(Answered { reply, uid, begun })
 }
 
 struct Question {
@@ -141,7 +147,8 @@ impl Question {
             return Err(too_long(self.request));
         }
         let body = bytes::Bytes::from(self.said).slice(head.length..);
-        Ok(Reply { request: self.request, status: head.status, body })
+        let is_whole = head.body.is_some();
+        Ok(Reply { request: self.request, status: head.status, body, is_whole })
     }
 }
 

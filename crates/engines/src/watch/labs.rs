@@ -11,9 +11,10 @@ use crate::Engine;
 
 /// What the name begins with under which labs notify.
 const PREFIX: &str = "snorkel-lab-watch/";
-/// Anybody may notify, as often as he likes. After each time nobody is heard for so long: what came meanwhile counts as
-/// one.
+/// Anybody may notify, as often as he likes. After each time nobody is heard for so long, and what came meanwhile counts as
+/// one; for twice as long with each time that something did come, up to the longest.
 const REST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(8);
 /// No queue is longer that is not filled up again while it is emptied.
 const QUEUE: usize = 1024;
 
@@ -22,21 +23,30 @@ pub(super) async fn follow(on_change: OnChange) -> std::io::Result<()> {
     // SAFETY: a Listener is one open descriptor as long as it lives, and it lives in the AsyncFd.
     let listener = unsafe { AsyncFd::register_with_interest(Listener::bind(PREFIX)?, Interest::READABLE) }?;
     on_change(Engine::Lab);
+    let mut rest = REST;
     loop {
-        let mut ready = listener.readable().await?;
-        let mut heard = false;
-        for _ in 0..QUEUE {
-            match ready.try_io(|listener| listener.get_ref().take()) {
-                Ok(taken) => taken?,
-                Err(_none_is_left) => break,
-            }
-            heard = true;
-        }
-        if heard {
+        drop(listener.readable().await?);
+        let mut heard = emptied(&listener)?;
+        while heard {
             on_change(Engine::Lab);
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(rest).await;
+            heard = emptied(&listener)?;
+            rest = if heard { (rest * 2).min(LONGEST) } else { REST };
         }
     }
+}
+
+/// Empties the queue; whether there was something in it.
+fn emptied(listener: &AsyncFd<Listener>) -> std::io::Result<bool> {
+    let mut heard = false;
+    for _ in 0..QUEUE {
+        match listener.try_io(Interest::READABLE, Listener::take) {
+            Ok(()) => heard = true,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(heard)
 }
 
 #[cfg(test)]

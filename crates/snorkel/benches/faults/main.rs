@@ -101,7 +101,7 @@ fn rate() {
         "\nrate: payload of one TCP stream, Mbit/s (wanted: within 5 %, and nothing dropped by a short queue)"
     );
     println!("  {:>8} {:>10} {:>10} {:>8}", "rate", "payload", "carried", "error");
-    // Such a machine has one processor, which needs more than 12 microseconds for a packet's whole way.
+    // A machine with one processor, as those of `make bench-kernels`, needs more than 12 microseconds for a packet's whole way.
     let slow = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
     for megabits in [1u64, 10, 100, 1000] {
         let (world, mtu) =

@@ -82,6 +82,10 @@ fn remarks(captured: &Captured, unwritten: u64) -> String {
     if unwritten > 0 {
         remarks.push(format!("{} could not be written", thousands(unwritten)));
     }
+    if ledger.pending() > 0 {
+        remarks
+            .push(format!("{} left in the ring, since it was to end at once", thousands(ledger.pending())));
+    }
     if ledger.truncated > 0 {
         remarks.push(format!("{} cut by the snap length", thousands(ledger.truncated)));
     }

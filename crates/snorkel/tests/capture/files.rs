@@ -206,6 +206,21 @@ fn lines_into_a_closed_pipe_end_quietly() {
 }
 
 #[test]
+fn packets_that_nobody_reads_any_more_are_not_missed() {
+    let lab = lab(LabSpec::default());
+    let (read, write) = std::io::pipe().unwrap();
+    let mut command = snorkel(["capture", &target(&lab, "client"), "--fail-on-loss", "--", NUMBERED]);
+    command.stdout(write);
+    let capture = Capture::into(command);
+    // As much as a pipe takes not, and more after that.
+    send(&lab, "client", 9, 0..2000, 32);
+    drop(read);
+    let ran = capture.finish();
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(!ran.stderr.contains("could not be written"), "{ran:?}");
+}
+
+#[test]
 fn a_capture_that_is_killed_can_be_read_up_to_its_last_whole_block() {
     let lab = lab(LabSpec::default());
     let dir = tempfile::tempdir().unwrap();

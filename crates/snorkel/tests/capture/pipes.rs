@@ -32,6 +32,23 @@ fn wait_until_full(pipe: impl std::os::fd::AsFd, bytes: u64) {
     }
 }
 
+/// Asks a capture to end, and reads its pipe from then on; it sees both at once, however long either takes.
+fn read_from_the_end_on(capture: &Capture, mut pipe: std::io::PipeReader) -> Vec<u8> {
+    capture.signal(libc::SIGSTOP);
+    capture.signal(libc::SIGINT);
+    let watched = pipe.try_clone().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).map(|_| bytes).unwrap()
+    });
+    while rustix::io::ioctl_fionread(&watched).unwrap() > 0 {
+        std::thread::yield_now();
+    }
+    drop(watched);
+    capture.signal(libc::SIGCONT);
+    reading.join().unwrap()
+}
+
 /// Every packet is accounted for: in the pipe, or told not to be.
 #[track_caller]
 fn adds_up(lab: &Scoped, ran: &Ran, written: u64) {
@@ -125,13 +142,11 @@ fn what_comes_with_the_trigger_is_accounted_for_though_nobody_reads_what_came_be
 #[test]
 fn a_reader_that_begins_in_the_end_gets_everything() {
     let lab = lab(LabSpec::default());
-    let (mut read, write) = std::io::pipe().unwrap();
+    let (read, write) = std::io::pipe().unwrap();
     let capture = into_pipe(&lab, &[], write);
     send(&lab, "client", 9, 0..MANY, 1000);
     wait_until_full(&read, 60_000);
-    capture.signal(libc::SIGINT);
-    let mut bytes = Vec::new();
-    read.read_to_end(&mut bytes).unwrap();
+    let bytes = read_from_the_end_on(&capture, read);
     let ran = capture.finish();
     assert_eq!((ran.status, packets(&bytes), blocks(&bytes).1), (0, u64::from(MANY), 0), "{ran:?}");
     adds_up(&lab, &ran, u64::from(MANY));
@@ -260,13 +275,11 @@ fn lines_and_objects_for_which_there_is_no_room_are_counted() {
 #[test]
 fn a_reader_that_begins_in_the_end_gets_every_line() {
     let lab = lab(LabSpec::default());
-    let (mut read, write) = std::io::pipe().unwrap();
+    let (read, write) = std::io::pipe().unwrap();
     let capture = as_text(&lab, &["--fail-on-loss"], write);
     send(&lab, "client", 9, 0..2 * MANY, 32);
     wait_until_full(&read, 60_000);
-    capture.signal(libc::SIGINT);
-    let mut text = String::new();
-    read.read_to_string(&mut text).unwrap();
+    let text = String::from_utf8(read_from_the_end_on(&capture, read)).unwrap();
     let ran = capture.finish();
     assert_eq!((ran.status, text.lines().count()), (0, 2 * MANY as usize), "{ran:?}");
     assert!(!ran.stderr.contains("written"), "{ran:?}");

@@ -40,8 +40,8 @@ impl Stream {
     pub fn flush(&mut self) -> Result<(), WriteError> {
         let Stream { sink, text, ends, packets } = self;
         let whole = |written| ends.partition_point(|(end, _)| *end <= written);
-        let last = |written| whole(written).checked_sub(1).map_or(0, |last| ends[last].0);
-        let result = sink.write(&[text], |_, written| last(written));
+        // A part stays where it is: others may write to the same file, as to a log.
+        let result = sink.write(&[text], |_, written| written);
         let kept = result.as_ref().map_or_else(|stopped| whole(stopped.kept), |()| ends.len());
         *packets += kept as u64;
         let result = result.map_err(|stopped| {

@@ -103,8 +103,11 @@ impl Course {
         self.stop = true;
     }
 
-    /// Packets were captured that cannot be written.
+    /// Packets were captured that cannot be written. Whoever does not read any more does not miss them.
     pub(super) fn lose(&mut self, packets: &[Packet<'_>]) {
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.closed) {
+            return;
+        }
         self.unwritten.extend(packets.iter().map(|packet| packet.interface));
     }
 

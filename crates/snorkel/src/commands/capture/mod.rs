@@ -197,8 +197,8 @@ impl Capture {
         // With stderr gone there is nobody to tell.
         let _ = std::io::stderr().write_all(render::summary(&outcome).as_bytes());
         let ledgers = outcome.captured.values().map(|captured| captured.ledger);
-        let lost =
-            outcome.unwritten.total() + ledgers.map(|ledger| ledger.dropped + ledger.unreadable).sum::<u64>();
+        let unread = ledgers.map(|ledger| ledger.dropped + ledger.unreadable + ledger.pending()).sum::<u64>();
+        let lost = outcome.unwritten.total() + unread;
         let lost = self.fail_on_loss && lost > 0;
         match outcome.failure {
             Some(failure) if lost => Err(failure.code(LOST)),
