@@ -362,9 +362,11 @@ mod tests {
 
     #[test]
     fn a_mistake_is_told_by_the_status_of_the_command_that_it_was_made_in() {
-        for (words, status) in
-            [("exec --nonsense", 125), ("--timeout 5s exec --nonsense", 125), ("ls --nonsense", 2)]
-        {
+        for (words, status) in [
+            ("exec --ns nonsense web", 125),
+            ("--timeout 5s exec --ns nonsense web", 125),
+            ("ls --nonsense", 2),
+        ] {
             let words: Vec<_> = ["snorkel"].into_iter().chain(words.split(' ')).map(OsString::from).collect();
             let wrong = Cli::read(&words).unwrap_err();
             assert_eq!(format!("{:?}", usage(&wrong, &words)), format!("{:?}", ExitCode::from(status)));
