@@ -291,27 +291,48 @@ fn a_watch_ends_with_its_reader_though_nothing_changes() {
     assert_eq!(status.code(), Some(141));
 }
 
+/// A watch that has shown what there is. It is killed in the end.
+struct Watch {
+    child: std::process::Child,
+    seen: std::sync::mpsc::Receiver<String>,
+}
+
+impl Watch {
+    fn of(engines: &[&str]) -> Watch {
+        let words = [&["ls", "--watch", "--json"], engines].concat();
+        let mut child = snorkel(words).stdout(Stdio::piped()).spawn().unwrap();
+        let looks = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (look, seen) = std::sync::mpsc::channel();
+        std::thread::spawn(move || looks.map_while(Result::ok).try_for_each(|line| look.send(line)));
+        let watch = Watch { child, seen };
+        watch.until(|_| true);
+        watch
+    }
+
+    /// Waits until it shows what is wanted.
+    fn until(&self, wanted: impl Fn(&str) -> bool) {
+        while !wanted(&self.seen.recv_timeout(LONG).expect("the watch goes on, and shows what has changed")) {
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // It may have ended by itself; a test that waits for it has failed then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_watch_shows_what_comes_and_goes() {
     let name = format!("watched-{}", std::process::id());
-    let mut child = snorkel(["ls", "--watch", "--json", "--engine", "lab", "--engine", "pid"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let looks = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (look, seen) = std::sync::mpsc::channel();
-    std::thread::spawn(move || looks.map_while(Result::ok).try_for_each(|line| look.send(line)));
-    let until = |wanted: &dyn Fn(&str) -> bool| {
-        while !wanted(&seen.recv_timeout(LONG).expect("the watch goes on, and shows what has changed")) {}
-    };
-    until(&|_| true);
+    let watch = Watch::of(&["--engine", "lab", "--engine", "pid"]);
     let lab = lab(LabSpec { name, ..LabSpec::default() });
     let web = format!("\"name\":\"{}\"", target(&lab, "web"));
-    until(&|line| line.contains(&web));
+    watch.until(|line| line.contains(&web));
     drop(lab);
-    until(&|line| !line.contains(&web));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    watch.until(|line| !line.contains(&web));
 }
 
 #[test]
@@ -321,30 +342,20 @@ fn a_watch_shows_labs_that_come_and_go_however_they_end() {
 }
 
 fn labs_come_and_go() {
-    let mut child =
-        snorkel(["ls", "--watch", "--json", "--engine", "lab"]).stdout(Stdio::piped()).spawn().unwrap();
-    let looks = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (look, seen) = std::sync::mpsc::channel();
-    std::thread::spawn(move || looks.map_while(Result::ok).try_for_each(|line| look.send(line)));
-    let until = |wanted: &dyn Fn(&str) -> bool| {
-        while !wanted(&seen.recv_timeout(LONG).expect("the watch goes on, and shows what has changed")) {}
-    };
-    until(&|_| true);
+    let watch = Watch::of(&["--engine", "lab"]);
     for killed in [false, true, false] {
         let lab = lab(LabSpec::default());
         let node = |name: &str| format!("\"name\":\"{}\"", target(&lab, name));
-        until(&|line| line.contains(&node("web")) && line.contains(&node("switch")));
+        watch.until(|line| line.contains(&node("web")) && line.contains(&node("switch")));
         let web = rustix::process::Pid::from_raw(lab.node("web").unwrap().pid.unwrap().get()).unwrap();
         rustix::process::kill_process(web, rustix::process::Signal::KILL).unwrap();
-        until(&|line| !line.contains(&node("web")) && line.contains(&node("switch")));
+        watch.until(|line| !line.contains(&node("web")) && line.contains(&node("switch")));
         if killed {
             let holder = rustix::process::Pid::from_raw(lab.holder().unwrap().get()).unwrap();
             rustix::process::kill_process(holder, rustix::process::Signal::KILL).unwrap();
         }
         let name = lab.name.clone();
         drop(lab);
-        until(&|line| !line.contains(&name));
+        watch.until(|line| !line.contains(&name));
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
