@@ -22,8 +22,12 @@ impl Clock {
     }
 
     /// When a packet came that was stamped so: not before `earliest`, which is what the packet before it says, and not in the
-    /// future, should the time of day have been set meanwhile.
-    pub(super) fn arrival(&self, stamp: u64, earliest: Moment) -> Moment {
+    /// future, should the time of day have been set meanwhile. One that came after the clocks were read has them read again,
+    /// or it would be taken for older than it is.
+    pub(super) fn arrival(&mut self, stamp: u64, earliest: Moment) -> Moment {
+        if stamp > self.of_day {
+            *self = Clock::read();
+        }
         let age = self.of_day.saturating_sub(stamp);
         Moment(self.now.0.saturating_sub(age)).max(earliest).min(self.now)
     }
@@ -41,10 +45,26 @@ mod tests {
 
     #[test]
     fn a_stamp_is_an_age_and_never_out_of_order() {
-        let clock = Clock { now: Moment(1000), of_day: 50_000 };
+        let mut clock = Clock { now: Moment(1000), of_day: 50_000 };
         assert_eq!(clock.arrival(49_900, Moment(0)), Moment(900));
         assert_eq!(clock.arrival(49_900, Moment(950)), Moment(950));
-        assert_eq!(clock.arrival(51_000, Moment(0)), Moment(1000));
         assert_eq!(clock.arrival(0, Moment(0)), Moment(0));
+    }
+
+    #[test]
+    fn what_came_after_the_clocks_were_read_is_no_older_than_it_is() {
+        let mut clock = Clock::read();
+        let before = nanoseconds(ClockId::Monotonic);
+        let arrival = clock.arrival(nanoseconds(ClockId::Realtime), Moment(0));
+        assert!(arrival >= Moment(before), "{arrival:?} is before {before}");
+        assert!(arrival <= clock.now);
+    }
+
+    #[test]
+    fn a_stamp_of_the_future_is_now() {
+        let mut clock = Clock::read();
+        // The time of day was set back.
+        let stamp = nanoseconds(ClockId::Realtime) + 3_600_000_000_000;
+        assert_eq!(clock.arrival(stamp, Moment(0)), clock.now);
     }
 }

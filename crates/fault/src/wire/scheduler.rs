@@ -68,7 +68,7 @@ impl Work for Scheduler {
     }
 
     fn turn(&mut self) -> Next {
-        let clock = Clock::read();
+        let mut clock = Clock::read();
         let mut detail = self.counts.detail.unwrap_or_default();
         let mut leaving = Vec::with_capacity(BATCH);
         while leaving.len() < BATCH
