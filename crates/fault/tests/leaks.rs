@@ -34,11 +34,22 @@ struct Owned {
 
 impl Owned {
     fn now(world: &World) -> Owned {
-        let count = |of: &str| fs::read_dir(format!("/proc/self/{of}")).unwrap().count();
         let links = [&world.host, &world.target].map(|netns| Socket::open_in(netns).unwrap().links(None));
         let links = links.into_iter().flat_map(Result::unwrap).map(|link| link.name).collect();
         Owned { descriptors: count("fd"), threads: count("task"), links }
     }
+}
+
+/// How many entries a folder of this process has in /proc.
+fn count(of: &str) -> usize {
+    fs::read_dir(format!("/proc/self/{of}")).unwrap().count()
+}
+
+/// What is owned once so few threads are left: one that has been waited for is still seen for a moment (pthread_join(3) returns
+/// when its memory is done with, which is before the kernel is).
+fn settled(world: &World, threads: usize) -> Owned {
+    common::eventually(|| count("task"), |seen| *seen <= threads);
+    Owned::now(world)
 }
 
 /// The ids of what of bpf this process holds (proc_pid_fdinfo(5)).
@@ -101,6 +112,7 @@ fn a_thousand_faults_leave_no_descriptor_program_map_link_thread_or_memory() {
     let open = |_: NetnsId| -> Result<Netns> { Ok(world.host.try_clone()?) };
     let means = Means { id: &id, journal: &journal, guardian: None, open: &open };
     let mut all: [BTreeSet<u32>; 3] = Default::default();
+    let threads = count("task");
     let mut begun = None;
     for round in 0..rounds {
         let force = Force::apply(&plan(&world, action(round)), &means).unwrap();
@@ -112,11 +124,11 @@ fn a_thousand_faults_leave_no_descriptor_program_map_link_thread_or_memory() {
         drop(remains);
         // Until then what is made once is there: heaps of threads, their stacks.
         if round == rounds / 2 {
-            begun = Some((Owned::now(&world), resident()));
+            begun = Some((settled(&world, threads), resident()));
         }
     }
     let (owned, pages) = begun.unwrap();
-    assert_eq!(Owned::now(&world), owned);
+    assert_eq!(settled(&world, threads), owned);
     let grown = resident().saturating_sub(pages) * rustix::param::page_size() as u64;
     // One more heap of a thread's is no leak; the ring of one wire alone is larger.
     assert!(grown < 6 << 20, "{grown} bytes more");
