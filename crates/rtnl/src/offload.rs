@@ -11,6 +11,7 @@ use crate::{Error, IfIndex, Result, Socket};
 
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
 const ETH_SS_FEATURES: u32 = 4;
@@ -51,6 +52,14 @@ impl Socket {
             }
         }
         Ok(left)
+    }
+
+    /// Has a link join what it receives (generic receive offload), or leave it as it comes.
+    pub fn set_gro(&mut self, link: IfIndex, on: bool) -> Result<()> {
+        let what = format!("turn the receive offload of link {link} {}", if on { "on" } else { "off" });
+        let mut name = self.ioctl_name(&what, link)?;
+        // struct ethtool_value: command, data.
+        self.ethtool(&what, &mut name, &mut [ETHTOOL_SGRO, u32::from(on)])
     }
 
     fn feature_count(&mut self, what: &str, name: &mut libc::ifreq) -> Result<u32> {

@@ -35,6 +35,11 @@ pub enum Qdisc {
         /// How much it holds at most, bytes.
         limit: u32,
     },
+    /// A queue, first come, first served (tc-pfifo(8)).
+    Pfifo {
+        /// How many packets it holds at most.
+        limit: u32,
+    },
     /// No queue: the place for filters on what a link sends and receives.
     Clsact,
 }
@@ -45,6 +50,7 @@ impl Qdisc {
         match self {
             Qdisc::Netem { .. } => "netem",
             Qdisc::Tbf { .. } => "tbf",
+            Qdisc::Pfifo { .. } => "pfifo",
             Qdisc::Clsact => "clsact",
         }
     }
@@ -53,7 +59,7 @@ impl Qdisc {
     fn place(self) -> (u32, u32) {
         match self {
             Qdisc::Clsact => (0xffff_0000, TC_H_CLSACT),
-            Qdisc::Netem { .. } | Qdisc::Tbf { .. } => (0, TC_H_ROOT),
+            Qdisc::Netem { .. } | Qdisc::Tbf { .. } | Qdisc::Pfifo { .. } => (0, TC_H_ROOT),
         }
     }
 
@@ -72,6 +78,10 @@ impl Qdisc {
                     ];
                     options.put(TCA_TBF_PARMS, &parameters.concat()).put_u32(TCA_TBF_BURST, burst);
                 });
+            }
+            // struct tc_fifo_qopt.
+            Qdisc::Pfifo { limit } => {
+                request.put(libc::TCA_OPTIONS, &limit.to_ne_bytes());
             }
             Qdisc::Clsact => (),
         }

@@ -29,7 +29,7 @@ pub use error::{Error, Result};
 use std::io;
 
 use snorkel_netns::Netns;
-use snorkel_rtnl::{AttachedQdisc, IfIndex, Netem};
+use snorkel_rtnl::{AttachedQdisc, IfIndex, Netem, Qdisc};
 
 use crate::emulation::Emulation;
 use crate::impairment::Impairment;
@@ -39,6 +39,9 @@ use sender::Sender;
 use socket::Ring;
 use veth::Pair;
 use worker::{Work, Worker};
+
+/// How many packets a queue that does nothing holds: as many as links have by default (`DEFAULT_TX_QUEUE_LEN`).
+const FIFO: u32 = 1000;
 
 /// What a wire does with the packets that are led through it.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +74,8 @@ pub struct Wire {
 enum Engine {
     /// Nobody: packets are turned round as they are.
     Nobody,
+    /// A queue that does nothing to them but to let none get lost ([`Pair::join_segments`]).
+    Fifo,
     Netem(Box<Netem>),
     Thread(Worker),
 }
@@ -165,12 +170,12 @@ impl Wire {
         !matches!(self.engine, Engine::Thread(_))
     }
 
-    /// What was counted so far; a wire that does nothing counts nothing.
+    /// What was counted so far; a wire that has no queue counts nothing.
     pub fn counts(&mut self) -> Result<Counts> {
         match &self.engine {
             Engine::Nobody => Ok(Counts::default()),
             Engine::Thread(worker) => Ok(worker.counts()),
-            Engine::Netem(_) => {
+            Engine::Fifo | Engine::Netem(_) => {
                 let statistics = self.qdisc()?.statistics;
                 Ok(Counts {
                     sent: statistics.packets,
@@ -196,6 +201,7 @@ impl Wire {
         }
         match &self.engine {
             Engine::Nobody => Ok(()),
+            Engine::Fifo => self.qdisc().map(drop),
             Engine::Thread(worker) if worker.is_alive() => Ok(()),
             Engine::Thread(_) => Err(self.pair.differs("its thread has ended")),
             Engine::Netem(asked) => {
@@ -210,11 +216,11 @@ impl Wire {
         }
     }
 
-    /// The netem of the private end.
+    /// The queue of the private end.
     fn qdisc(&mut self) -> Result<AttachedQdisc> {
         let all = self.pair.inside.qdiscs(Some(self.pair.private))?;
-        let mut found = all.into_iter().filter(|qdisc| qdisc.kind == "netem");
-        found.next().ok_or_else(|| self.pair.differs("its netem is gone"))
+        let mut found = all.into_iter().filter(|qdisc| qdisc.parent == AttachedQdisc::ROOT);
+        found.next().ok_or_else(|| self.pair.differs("its queue is gone"))
     }
 }
 
@@ -224,11 +230,18 @@ fn kernels(pair: &mut Pair, impairment: &Impairment, backend: Backend) -> Result
         return Ok(None);
     }
     if impairment.is_none() {
-        return Ok(Some(Engine::Nobody));
+        if !pair.join_segments()? {
+            return Ok(Some(Engine::Nobody));
+        }
+        pair.inside.add_qdisc(pair.private, Qdisc::Pfifo { limit: FIFO })?;
+        return Ok(Some(Engine::Fifo));
     }
     let netem = netem::options(impairment);
     match pair.inside.add_netem(pair.private, &netem) {
-        Ok(()) => Ok(Some(Engine::Netem(Box::new(netem)))),
+        Ok(()) => {
+            pair.join_segments()?;
+            Ok(Some(Engine::Netem(Box::new(netem))))
+        }
         Err(error) if error.is_missing() => {
             tracing::debug!("{}", snorkel_netns::chain(&error));
             Ok(None)

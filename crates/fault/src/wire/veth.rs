@@ -2,8 +2,8 @@
 //!
 //! The public end lies where packets are taken, the private end in a namespace that only this process holds, so that both go
 //! when it does. Neither speaks by itself: no ARP, no IPv6, no address. Both take packets of any size, and the public end has no
-//! offloads: what is sent into it is segmented and check-summed first. It joins nothing that it receives either (GRO): with
-//! that a veth queues in a ring of 256, which drops what it cannot take and tells nobody (`veth_xmit` of drivers/net/veth.c).
+//! offloads: what is sent into it is segmented and check-summed first. It joins what it receives (GRO) only where nothing gets
+//! lost by that ([`Pair::join_segments`]).
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -26,6 +26,7 @@ pub(super) struct Pair {
     pub(super) name: String,
     pub(super) public: IfIndex,
     pub(super) private: IfIndex,
+    outside: Socket,
     /// In the private namespace, from which the pair is removed.
     pub(super) inside: Socket,
 }
@@ -36,13 +37,13 @@ impl Pair {
         let mut outside = Socket::open_in(public_netns)?;
         let inside = Socket::open_in(private_netns)?;
         let (name, public) = add(&mut outside, private_netns)?;
-        let mut pair = Pair { name, public, private: public, inside };
+        let mut pair = Pair { name, public, private: public, outside, inside };
         pair.private = match pair.inside.index_of(&pair.name)? {
             Some(private) => private,
             None => return Err(pair.differs("its private end is gone")),
         };
         for (socket, netns, link) in
-            [(&mut outside, public_netns, pair.public), (&mut pair.inside, private_netns, pair.private)]
+            [(&mut pair.outside, public_netns, pair.public), (&mut pair.inside, private_netns, pair.private)]
         {
             socket.set_mtu(link, MTU)?;
             socket.set_no_arp(link)?;
@@ -53,14 +54,30 @@ impl Pair {
             let name = pair.name.clone();
             netns.run(move || turn_ipv6_off(&name))??;
         }
-        let left = outside.turn_offloads_off(pair.public)?;
+        let left = pair.outside.turn_offloads_off(pair.public)?;
         let left: Vec<String> = left.into_iter().filter(|name| matters(name)).collect();
         if !left.is_empty() {
             return Err(Error::Offloads { link: pair.name.clone(), left });
         }
         pair.inside.set_up(pair.private)?;
-        outside.set_up(pair.public)?;
+        pair.outside.set_up(pair.public)?;
         Ok(pair)
+    }
+
+    /// Has the kernel join TCP segments that come out of the private end together (GRO), as one who queues them here does: the
+    /// way back costs as much for many as for one, and they are cut into the same packets where they have to be. Tells whether
+    /// it does; it can only where the private end has a queue.
+    ///
+    /// A veth receives so if that is asked of it and the other end has no segmentation of its own (`veth_skb_is_eligible_for_gro`
+    /// of drivers/net/veth.c). What it receives then goes through a ring of 256 ([`waits_for_its_ring`]).
+    pub(super) fn join_segments(&mut self) -> Result<bool> {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        if !waits_for_its_ring(&release) {
+            return Ok(false);
+        }
+        self.inside.turn_offloads_off(self.private)?;
+        self.outside.set_gro(self.public, true)?;
+        Ok(true)
     }
 
     pub(super) fn differs(&self, why: impl Into<String>) -> Error {
@@ -104,6 +121,20 @@ fn matters(feature: &str) -> bool {
         .any(|part| feature.contains(part))
 }
 
+/// Whether a kernel leaves what has no room in a veth's ring in the queue before it. Older ones drop it, and tell nobody; the
+/// first that did not could forget the queue for good (commits dc82a33297fc of 6.16 and 5442a9da6978 of 6.18, `veth_xmit`
+/// of drivers/net/veth.c; both are in 6.12.61).
+fn waits_for_its_ring(release: &str) -> bool {
+    let mut numbers =
+        release.split(|byte: char| !byte.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    let mut next = || numbers.next().flatten();
+    match (next(), next(), next()) {
+        (Some(6), Some(12), patch) => patch >= Some(61),
+        (Some(major), Some(minor), _) => (major, minor) >= (6, 18),
+        _ => false,
+    }
+}
+
 /// Turns IPv6 off on a link of the calling thread's namespace. Where /proc/sys cannot be written, the link gives itself no
 /// address all the same ([`Socket::set_no_own_address`]).
 fn turn_ipv6_off(link: &str) -> Result<()> {
@@ -115,5 +146,22 @@ fn turn_ipv6_off(link: &str) -> Result<()> {
             Ok(())
         }
         Err(error) => Err(Error::os(format!("turn IPv6 of the wire {link} off"), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_wait_for_the_ring_since_the_last_mend_of_it() {
+        for release in ["6.12.61", "6.12.117+deb13-cloud-amd64", "6.18.0-rc7", "6.18", "7.0.1"] {
+            assert!(waits_for_its_ring(release), "{release}");
+        }
+        for release in
+            ["6.1.0-50-cloud-amd64", "6.12.60", "6.12-generic", "6.17.13", "5.19.0", "6", "", "next"]
+        {
+            assert!(!waits_for_its_ring(release), "{release}");
+        }
     }
 }
