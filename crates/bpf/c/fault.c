@@ -267,10 +267,10 @@ INLINE __u64 fingerprint(struct __sk_buff *skb, __u32 wire) {
     return hash;
 }
 
-// One packet in sixteen is stamped, and one that comes in another tick of the clock than the last one that was.
+// One packet in sixty-four is stamped, and one that comes in another tick of the clock than the last one that was.
 INLINE void stamp(struct __sk_buff *skb, __u32 wire, struct wire_count *count, __u64 before) {
     __u64 tick = ticks();
-    if (before >> 4 == count->entered >> 4 && tick == count->stamped)
+    if (before >> 6 == count->entered >> 6 && tick == count->stamped)
         return;
     count->stamped = tick;
     __u64 now = monotonic(), print = fingerprint(skb, wire);
