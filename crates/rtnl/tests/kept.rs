@@ -24,12 +24,24 @@ fn seen(socket: &mut Socket) -> (Vec<Address>, Vec<Route>) {
     (addresses, routes)
 }
 
+/// The kernel gives two links an address of their own each once it has noticed that both are up, and that is later.
+fn until_they_have_given_themselves_addresses(socket: &mut Socket) {
+    for _ in 0..1_000_000 {
+        if socket.addresses(None).unwrap().len() == 2 {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("they never did: {:?}", socket.addresses(None));
+}
+
 fn furnished() -> (Netns, Socket, IfIndex) {
     let (netns, mut socket) = private();
     let link = socket.add_veth("a", "b", None).unwrap();
     let peer = index_of(&mut socket, "b");
     socket.set_up(link).unwrap();
     socket.set_up(peer).unwrap();
+    until_they_have_given_themselves_addresses(&mut socket);
     socket.add_address(link, [10, 1, 0, 1].into(), 24).unwrap();
     socket.add_address(link, "fd00::1".parse().unwrap(), 64).unwrap();
     socket.add_route(Some(([10, 9, 0, 0].into(), 16)), [10, 1, 0, 2].into()).unwrap();
