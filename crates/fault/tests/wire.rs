@@ -231,6 +231,45 @@ fn a_wire_that_does_nothing_is_left_to_the_kernel() {
     assert_eq!((counts.entered, counts.returned), (100, 100));
 }
 
+/// A stream from one side to the other, which has to arrive as it was sent.
+fn stream(from: &Netns, to: &Netns, address: &str) {
+    let address: IpAddr = address.parse().unwrap();
+    let listener = to.run(|| TcpListener::bind(SocketAddr::new(address, 0))).unwrap().unwrap();
+    let there = listener.local_addr().unwrap();
+    let sent: Vec<u8> = (0..4u32 << 18).flat_map(u32::to_be_bytes).collect();
+    let mut stream = from.run(|| TcpStream::connect(there)).unwrap().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut got).unwrap();
+        got
+    });
+    stream.write_all(&sent).unwrap();
+    drop(stream);
+    assert!(reader.join().unwrap() == sent);
+}
+
+#[test]
+fn a_stream_through_a_queue_of_the_kernel_arrives_and_loses_nothing() {
+    for offloads in [true, false] {
+        for direction in Direction::ALL {
+            let mut world = World::new();
+            if !offloads {
+                world = world.without_offloads();
+            }
+            let nothing = Duty::Impair(Impairment::default());
+            let (gate, mut wire) = world.wire(direction, &nothing, Backend::Best);
+            match direction {
+                Direction::Out => stream(&world.target, &world.host, HOST4),
+                Direction::In => stream(&world.host, &world.target, TARGET6),
+            }
+            let ends = || gate.wire_counts().unwrap()[0].clone();
+            let counts = eventually(ends, |counts| counts.returned == counts.entered);
+            assert!(counts.entered > (4 << 20) / 1500, "{counts:?}");
+            assert_eq!(wire.counts().unwrap().dropped, 0);
+        }
+    }
+}
+
 /// A super-packet of so many TCP segments of IPv4, with what stands before it for whoever is to cut it (`struct virtio_net_hdr`
 /// of linux/virtio_net.h). Who reads it does not listen; its sums are made when it is cut.
 fn super_packet(segments: u16) -> Vec<u8> {
