@@ -36,20 +36,21 @@ impl Owned {
     fn now(world: &World) -> Owned {
         let links = [&world.host, &world.target].map(|netns| Socket::open_in(netns).unwrap().links(None));
         let links = links.into_iter().flat_map(Result::unwrap).map(|link| link.name).collect();
-        Owned { descriptors: count("fd"), threads: count("task"), links }
+        Owned { descriptors: fs::read_dir("/proc/self/fd").unwrap().count(), threads: threads(), links }
     }
 }
 
-/// How many entries a folder of this process has in /proc.
-fn count(of: &str) -> usize {
-    fs::read_dir(format!("/proc/self/{of}")).unwrap().count()
-}
-
-/// What is owned once so few threads are left: one that has been waited for is still seen for a moment (pthread_join(3) returns
-/// when its memory is done with, which is before the kernel is).
-fn settled(world: &World, threads: usize) -> Owned {
-    common::eventually(|| count("task"), |seen| *seen <= threads);
-    Owned::now(world)
+/// How many threads this process has. One that was waited for is still to be seen for a moment: it is on its way out
+/// (proc_pid_stat(5), `PF_EXITING` of the kernel's include/linux/sched.h).
+fn threads() -> usize {
+    const PF_EXITING: u32 = 4;
+    let stays = |stat: &String| {
+        // The name ends with the last bracket; the flags are the seventh field behind it.
+        let flags = stat.rsplit(')').next().unwrap().split_whitespace().nth(6).unwrap();
+        flags.parse::<u32>().unwrap() & PF_EXITING == 0
+    };
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok()).filter(stays).count()
 }
 
 /// The ids of what of bpf this process holds (proc_pid_fdinfo(5)).
@@ -112,7 +113,6 @@ fn a_thousand_faults_leave_no_descriptor_program_map_link_thread_or_memory() {
     let open = |_: NetnsId| -> Result<Netns> { Ok(world.host.try_clone()?) };
     let means = Means { id: &id, journal: &journal, guardian: None, open: &open };
     let mut all: [BTreeSet<u32>; 3] = Default::default();
-    let threads = count("task");
     let mut begun = None;
     for round in 0..rounds {
         let force = Force::apply(&plan(&world, action(round)), &means).unwrap();
@@ -124,11 +124,11 @@ fn a_thousand_faults_leave_no_descriptor_program_map_link_thread_or_memory() {
         drop(remains);
         // Until then what is made once is there: heaps of threads, their stacks.
         if round == rounds / 2 {
-            begun = Some((settled(&world, threads), resident()));
+            begun = Some((Owned::now(&world), resident()));
         }
     }
     let (owned, pages) = begun.unwrap();
-    assert_eq!(settled(&world, threads), owned);
+    assert_eq!(Owned::now(&world), owned);
     let grown = resident().saturating_sub(pages) * rustix::param::page_size() as u64;
     // One more heap of a thread's is no leak; the ring of one wire alone is larger.
     assert!(grown < 6 << 20, "{grown} bytes more");
