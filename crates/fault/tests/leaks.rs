@@ -13,7 +13,7 @@ use snorkel_fault::force::{Force, Means};
 use snorkel_fault::journal::Journal;
 use snorkel_fault::plan::{Action, Effect, Kind, Place, Plan, Point, Step, Wire};
 use snorkel_fault::{FaultId, Impairment, Result};
-use snorkel_netns::{Netns, NetnsId};
+use snorkel_netns::{Netns, NetnsId, os};
 use snorkel_rtnl::Socket;
 
 /// How many faults; fewer on a machine that is emulated (`make test-kernels`), where each takes as long as ten elsewhere.
@@ -36,21 +36,9 @@ impl Owned {
     fn now(world: &World) -> Owned {
         let links = [&world.host, &world.target].map(|netns| Socket::open_in(netns).unwrap().links(None));
         let links = links.into_iter().flat_map(Result::unwrap).map(|link| link.name).collect();
-        Owned { descriptors: fs::read_dir("/proc/self/fd").unwrap().count(), threads: threads(), links }
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
+        Owned { descriptors, threads: os::threads().unwrap(), links }
     }
-}
-
-/// How many threads this process has. One that was waited for is still to be seen for a moment: it is on its way out
-/// (proc_pid_stat(5), `PF_EXITING` of the kernel's include/linux/sched.h).
-fn threads() -> usize {
-    const PF_EXITING: u32 = 4;
-    let stays = |stat: &String| {
-        // The name ends with the last bracket; the flags are the seventh field behind it.
-        let flags = stat.rsplit(')').next().unwrap().split_whitespace().nth(6).unwrap();
-        flags.parse::<u32>().unwrap() & PF_EXITING == 0
-    };
-    let tasks = fs::read_dir("/proc/self/task").unwrap();
-    tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok()).filter(stays).count()
 }
 
 /// The ids of what of bpf this process holds (proc_pid_fdinfo(5)).

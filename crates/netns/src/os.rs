@@ -18,9 +18,26 @@ pub enum Fork {
     Child,
 }
 
+/// How many threads the calling process has. One that was waited for (pthread_join(3)) runs no more of the program, but is
+/// still to be seen for a moment: it is on its way out, and is not counted (proc_pid_stat(5), `PF_EXITING` of the kernel's
+/// include/linux/sched.h).
+pub fn threads() -> io::Result<usize> {
+    const PF_EXITING: u32 = 4;
+    let mut count = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        // Between the list and the look it may have gone.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { continue };
+        // The name ends with the last bracket; the flags are the seventh field behind it.
+        let flags = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6));
+        let exiting = flags.and_then(|flags| flags.parse::<u32>().ok()).is_some_and(|f| f & PF_EXITING != 0);
+        count += usize::from(!exiting);
+    }
+    Ok(count)
+}
+
 /// Copies the process. Refuses if it has more threads than one.
 pub fn fork() -> io::Result<Fork> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+    if threads()? != 1 {
         return Err(io::Error::other("this process has several threads"));
     }
     // SAFETY: the process has one thread (above), so the child finds every lock and the allocator in a sound state.
