@@ -28,6 +28,7 @@ static long (*const erase)(void *map, const void *key) = (void *)BPF_FUNC_map_de
 static __u64 (*const ticks)(void) = (void *)BPF_FUNC_jiffies64;
 static __u64 (*const monotonic)(void) = (void *)BPF_FUNC_ktime_get_ns;
 static long (*const load_bytes)(const void *skb, __u32 offset, void *to, __u32 length) = (void *)BPF_FUNC_skb_load_bytes;
+static long (*const csum_level)(void *skb, __u64 level) = (void *)BPF_FUNC_csum_level;
 static long (*const redirect)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;
 static long (*const redirect_peer)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect_peer;
 

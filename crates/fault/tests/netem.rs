@@ -10,11 +10,12 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use common::{HOST4, Held, TARGET4, World, eventually};
+use rustix::net::{AddressFamily, SocketType};
 use snorkel_bpf::gate::{Direction, Method};
 use snorkel_fault::emulation::{Emulation, Fate, Moment, Packet};
 use snorkel_fault::wire::{Backend, Duty, Wire};
 use snorkel_fault::{Chance, Distribution, Impairment, Likely, Loss, Reorder};
-use snorkel_rtnl::{Netem, Socket};
+use snorkel_rtnl::{IfIndex, Netem, Socket};
 
 /// What the kernel is said to have, as `netem tcx seed`; not set where nobody knows.
 const HAS: &str = "SNORKEL_TEST_KERNEL_HAS";
@@ -213,5 +214,93 @@ fn the_seed_decides_which_packets_are_damaged() {
             came.extend(numbers(&to, 1).into_iter().map(|(number, _)| number).filter(|n| !damaged(*n)));
         }
         assert_eq!(came, whole);
+    }
+}
+
+#[test]
+fn who_damages_what_another_wire_has_let_go_is_not_believed() {
+    // The newer wire comes first. What leaves it has been proved by whoever joins segments.
+    let damaging = Impairment { corrupt: likely(1.0), ..Impairment::default() };
+    let Some(older) = Impaired::by(&damaging) else { return };
+    let late = Impairment { delay: Duration::from_millis(1), ..Impairment::default() };
+    let (newer, _wire) = older.world.wire(Direction::Out, &Duty::Impair(late), Backend::Best);
+    let (from, to) = (older.world.udp_in_target(TARGET4), older.world.udp_in_host(HOST4));
+    for _ in 0..COUNT {
+        from.send_to(&[7; 1000], to.local_addr().unwrap()).unwrap();
+    }
+    for gate in [&newer, &older.gate] {
+        eventually(|| gate.wire_counts().unwrap()[0].returned, |returned| *returned == u64::from(COUNT));
+    }
+    // No check sum covers the link's addresses: of what is damaged there, some comes.
+    to.set_nonblocking(true).unwrap();
+    let come = (0..).take_while(|_| to.recv(&mut [0; 2000]).is_ok()).count();
+    assert!(come < COUNT as usize / 10, "{come}");
+}
+
+/// A super-packet of so many TCP segments of IPv4, with what stands before it for whoever is to cut it (`struct virtio_net_hdr`
+/// of linux/virtio_net.h).
+fn super_packet(to: &[u8], segments: u16) -> Vec<u8> {
+    const PAYLOAD: u16 = 100;
+    let addresses = [10, 0, 0, 2, 10, 0, 0, 1];
+    let tcp = 20 + segments * PAYLOAD;
+    // In the place of TCP's sum stands that of the pseudo-header (RFC 9293 3.1); the sum of IP is made when it is cut.
+    let words = addresses.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum = words.sum::<u32>() + 6 + u32::from(tcp);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let mut bytes = vec![1, 1];
+    bytes.extend([54, PAYLOAD, 34, 16].iter().flat_map(|number: &u16| number.to_ne_bytes()));
+    bytes.extend(to);
+    bytes.extend([2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0]);
+    bytes.extend((20 + tcp).to_be_bytes());
+    bytes.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+    bytes.extend(addresses);
+    bytes.extend([1, 2, 3, 4, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff]);
+    // Once folded it fits.
+    bytes.extend((sum as u16).to_be_bytes());
+    bytes.resize(bytes.len() + 2 + usize::from(segments * PAYLOAD), 0);
+    bytes
+}
+
+/// Sends what stands before a packet and the packet out of a link of the calling thread's namespace, through its queue.
+fn send_raw(link: IfIndex, bytes: &[u8]) {
+    let socket = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, None).unwrap();
+    let on: libc::c_int = 1;
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    // SAFETY: an address is plain numbers, and zeroes are one.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    to.sll_family = libc::AF_PACKET as libc::c_ushort;
+    to.sll_ifindex = link.get() as libc::c_int;
+    to.sll_protocol = 0x0800u16.to_be();
+    // SAFETY: the kernel reads no more than it is told of: the number, the bytes, the address.
+    let sent = unsafe {
+        const PACKET_VNET_HDR: libc::c_int = 15;
+        let (level, size) = (libc::SOL_PACKET, size_of_val(&on) as libc::socklen_t);
+        assert_eq!(libc::setsockopt(descriptor, level, PACKET_VNET_HDR, (&raw const on).cast(), size), 0);
+        let size = size_of_val(&to) as libc::socklen_t;
+        libc::sendto(descriptor, bytes.as_ptr().cast(), bytes.len(), 0, (&raw const to).cast(), size)
+    };
+    assert_eq!(sent, bytes.len() as isize, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn what_netem_lets_go_at_once_comes_back_whole_and_joined_where_the_kernel_can() {
+    // More than the ring of a veth holds, and none of it can be taken out while they are put in: they are cut in one go.
+    const SEGMENTS: u16 = 600;
+    let late = Impairment { delay: Duration::from_millis(1), ..Impairment::default() };
+    let Some(Impaired { world, gate, wire, .. }) = Impaired::by(&late) else { return };
+    let links = Socket::open_in(&world.host).unwrap().links(None).unwrap();
+    let port = links.into_iter().find(|link| link.index == world.port).unwrap().mac.unwrap();
+    // Whether or not the wire has done so: the packet is to be cut.
+    Socket::open_in(&world.private).unwrap().turn_offloads_off(wire.private()).unwrap();
+    let before = world.received();
+    world.private.run(|| send_raw(wire.private(), &super_packet(port.as_bytes(), SEGMENTS))).unwrap();
+    eventually(|| gate.wire_counts().unwrap()[0].returned, |returned| *returned == u64::from(SEGMENTS));
+    // Whoever comes behind them has come when they have.
+    let (from, to) = (world.udp_in_target(TARGET4), world.udp_in_host(HOST4));
+    from.send_to(&[7; 100], to.local_addr().unwrap()).unwrap();
+    numbers(&to, 1);
+    let received = world.received() - before;
+    if let Some(joins) = said_to_have("joins") {
+        assert_eq!(received < u64::from(SEGMENTS) / 4, joins, "{received} packets");
     }
 }

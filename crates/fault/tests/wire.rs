@@ -12,13 +12,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{HOST4, HOST6, Held, TARGET4, TARGET6, World, eventually};
-use rustix::net::{AddressFamily, SocketType};
 use snorkel_bpf::gate::{Direction, Gate};
 use snorkel_fault::emulation::{Emulation, Moment, Packet};
 use snorkel_fault::wire::{Backend, Counts, Detail, Duty, Wire};
 use snorkel_fault::{Chance, Impairment, Likely, Loss, Reorder};
 use snorkel_netns::Netns;
-use snorkel_rtnl::{IfIndex, Socket};
+use snorkel_rtnl::Socket;
 
 fn likely(probability: f64) -> Likely {
     Likely { chance: Chance::new(probability).unwrap(), correlation: Chance::default() }
@@ -121,10 +120,11 @@ fn what_the_seed_says_is_lost_and_nothing_else() {
     let packet = |number| Packet { arrival: Moment(number), length: 142 };
     let kept: Vec<u32> =
         (0..COUNT).filter(|number| emulation.arrive(packet(u64::from(*number)), 0).lost == 0).collect();
-    assert_eq!(numbers(&to, kept.len()), kept);
     drop(from);
-    let (_, detail) = settled(&gate, &mut wire);
-    assert_eq!((detail.arrived, detail.lost), (u64::from(COUNT), u64::from(COUNT) - kept.len() as u64));
+    let (counts, detail) = settled(&gate, &mut wire);
+    let lost = u64::from(COUNT) - kept.len() as u64;
+    assert_eq!((detail.arrived, detail.lost, counts.sent), (u64::from(COUNT), lost, kept.len() as u64));
+    assert_eq!(numbers(&to, kept.len()), kept);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn stream(from: &Netns, to: &Netns, address: &str) {
     let address: IpAddr = address.parse().unwrap();
     let listener = to.run(|| TcpListener::bind(SocketAddr::new(address, 0))).unwrap().unwrap();
     let there = listener.local_addr().unwrap();
-    let sent: Vec<u8> = (0..4u32 << 18).flat_map(u32::to_be_bytes).collect();
+    let sent: Vec<u8> = (0..1u32 << 20).flat_map(u32::to_be_bytes).collect();
     let mut stream = from.run(|| TcpStream::connect(there)).unwrap().unwrap();
     let reader = std::thread::spawn(move || {
         let mut got = Vec::new();
@@ -249,15 +249,16 @@ fn stream(from: &Netns, to: &Netns, address: &str) {
 }
 
 #[test]
-fn a_stream_through_a_queue_of_the_kernel_arrives_and_loses_nothing() {
-    for offloads in [true, false] {
+fn a_stream_arrives_and_nothing_of_it_is_lost_whoever_carries_it() {
+    // More than a stream has under way.
+    let late = Impairment { delay: Duration::from_millis(1), limit: Some(10_000), ..Impairment::default() };
+    for (duty, offloads) in [(late.clone(), true), (late, false), (Impairment::default(), true)] {
         for direction in Direction::ALL {
             let mut world = World::new();
             if !offloads {
                 world = world.without_offloads();
             }
-            let nothing = Duty::Impair(Impairment::default());
-            let (gate, mut wire) = world.wire(direction, &nothing, Backend::Best);
+            let (gate, _wire) = world.wire(direction, &Duty::Impair(duty.clone()), Backend::Best);
             match direction {
                 Direction::Out => stream(&world.target, &world.host, HOST4),
                 Direction::In => stream(&world.host, &world.target, TARGET6),
@@ -265,74 +266,8 @@ fn a_stream_through_a_queue_of_the_kernel_arrives_and_loses_nothing() {
             let ends = || gate.wire_counts().unwrap()[0].clone();
             let counts = eventually(ends, |counts| counts.returned == counts.entered);
             assert!(counts.entered > (4 << 20) / 1500, "{counts:?}");
-            assert_eq!(wire.counts().unwrap().dropped, 0);
         }
     }
-}
-
-/// A super-packet of so many TCP segments of IPv4, with what stands before it for whoever is to cut it (`struct virtio_net_hdr`
-/// of linux/virtio_net.h). Who reads it does not listen; its sums are made when it is cut.
-fn super_packet(segments: u16) -> Vec<u8> {
-    const PAYLOAD: u16 = 100;
-    let length = 40 + segments * PAYLOAD;
-    let mut bytes = vec![1, 1];
-    bytes.extend([54, PAYLOAD, 34, 16].iter().flat_map(|number: &u16| number.to_ne_bytes()));
-    bytes.extend([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0]);
-    bytes.extend(length.to_be_bytes());
-    bytes.extend([0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1]);
-    bytes.extend([1, 2, 3, 4, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
-    bytes.resize(bytes.len() + usize::from(segments * PAYLOAD), 7);
-    bytes
-}
-
-/// Sends what stands before a packet and the packet out of a link of the calling thread's namespace, through its queue.
-fn send_raw(link: IfIndex, bytes: &[u8]) {
-    let socket = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, None).unwrap();
-    let on: libc::c_int = 1;
-    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&socket);
-    // SAFETY: an address is plain numbers, and zeroes are one.
-    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    to.sll_family = libc::AF_PACKET as libc::c_ushort;
-    to.sll_ifindex = link.get() as libc::c_int;
-    to.sll_protocol = 0x0800u16.to_be();
-    // SAFETY: the kernel reads no more than it is told of: the number, the bytes, the address.
-    let sent = unsafe {
-        const PACKET_VNET_HDR: libc::c_int = 15;
-        let (level, size) = (libc::SOL_PACKET, size_of_val(&on) as libc::socklen_t);
-        assert_eq!(libc::setsockopt(descriptor, level, PACKET_VNET_HDR, (&raw const on).cast(), size), 0);
-        let size = size_of_val(&to) as libc::socklen_t;
-        libc::sendto(descriptor, bytes.as_ptr().cast(), bytes.len(), 0, (&raw const to).cast(), size)
-    };
-    assert_eq!(sent, bytes.len() as isize, "{}", std::io::Error::last_os_error());
-}
-
-#[test]
-fn what_leaves_a_queue_of_the_kernel_at_once_comes_back_whole() {
-    // More than the ring of a veth holds, and none of it can be taken out while they are put in: they are cut in one go.
-    const SEGMENTS: u16 = 600;
-    let late = Impairment { delay: Duration::from_millis(1), ..Impairment::default() };
-    for impairment in [Impairment::default(), late] {
-        let world = World::new();
-        let (gate, wire) = world.wire(Direction::Out, &Duty::Impair(impairment), Backend::Best);
-        if !wire.kernel_queue() {
-            println!("this kernel has no netem: that it loses nothing is not shown here");
-            continue;
-        }
-        world.private.run(|| send_raw(wire.private(), &super_packet(SEGMENTS))).unwrap();
-        eventually(|| gate.wire_counts().unwrap()[0].returned, |returned| *returned == u64::from(SEGMENTS));
-    }
-}
-
-/// How many IPv4 packets the host has received, joined ones as one (proc_pid_net(5), snmp).
-fn received(world: &World) -> u64 {
-    let text = world.host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).unwrap().unwrap();
-    let rows: Vec<Vec<&str>> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("Ip: "))
-        .map(|line| line.split(' ').collect())
-        .collect();
-    let column = rows[0].iter().position(|name| *name == "InReceives").unwrap();
-    rows[1][column].parse().unwrap()
 }
 
 #[test]
@@ -340,12 +275,12 @@ fn segments_of_tcp_come_back_joined_and_are_counted_one_by_one() {
     let world = World::new().without_offloads();
     let late = Impairment { delay: Duration::from_millis(1), ..Impairment::default() };
     let (gate, _wire) = own(&world, Direction::Out, &late);
-    let before = received(&world);
+    let before = world.received();
     tcp_transfer(&world, HOST4, 8 << 20);
     let counts = &gate.wire_counts().unwrap()[0];
     // Of a packet of 1500 bytes 1448 are payload.
     assert!(counts.returned >= (8 << 20) / 1448, "{counts:?}");
-    let received = received(&world) - before;
+    let received = world.received() - before;
     assert!(received < counts.returned / 2, "{received} packets of {}", counts.returned);
 }
 

@@ -11,6 +11,7 @@ use crate::{Error, IfIndex, Result, Socket};
 
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GGRO: u32 = 0x2b;
 const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
@@ -54,12 +55,15 @@ impl Socket {
         Ok(left)
     }
 
-    /// Has a link join what it receives (generic receive offload), or leave it as it comes.
-    pub fn set_gro(&mut self, link: IfIndex, on: bool) -> Result<()> {
-        let what = format!("turn the receive offload of link {link} {}", if on { "on" } else { "off" });
+    /// Has a link join what it receives (generic receive offload); tells whether it does.
+    pub fn turn_receive_offload_on(&mut self, link: IfIndex) -> Result<bool> {
+        let what = format!("turn the receive offload of link {link} on");
         let mut name = self.ioctl_name(&what, link)?;
         // struct ethtool_value: command, data.
-        self.ethtool(&what, &mut name, &mut [ETHTOOL_SGRO, u32::from(on)])
+        self.ethtool(&what, &mut name, &mut [ETHTOOL_SGRO, 1])?;
+        let mut now = [ETHTOOL_GGRO, 0];
+        self.ethtool(&what, &mut name, &mut now)?;
+        Ok(now[1] != 0)
     }
 
     fn feature_count(&mut self, what: &str, name: &mut libc::ifreq) -> Result<u32> {
@@ -113,13 +117,13 @@ impl Socket {
         Ok(request)
     }
 
-    /// Has the kernel answer in the words of the request, which says itself how long it is.
+    /// Has the kernel answer in the words of the request: as many as its command has, or it says itself.
     fn ethtool(&mut self, what: &str, name: &mut libc::ifreq, words: &mut [u32]) -> Result<()> {
         const SIOCETHTOOL: libc::Ioctl = 0x8946;
         name.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
         let socket = self.netlink.as_raw_fd();
-        // SAFETY: the kernel reads and writes as many words as the request's own count says, for which the callers have made
-        // room; the socket is open.
+        // SAFETY: the kernel reads and writes as many words as the command has, or as the request's own count says, for which
+        // the callers have made room; the socket is open.
         let answer = unsafe { libc::ioctl(socket, SIOCETHTOOL, &raw mut *name) };
         if answer < 0 { Err(Error::os(what, io::Error::last_os_error())) } else { Ok(()) }
     }

@@ -35,11 +35,6 @@ pub enum Qdisc {
         /// How much it holds at most, bytes.
         limit: u32,
     },
-    /// A queue, first come, first served (tc-pfifo(8)).
-    Pfifo {
-        /// How many packets it holds at most.
-        limit: u32,
-    },
     /// No queue: the place for filters on what a link sends and receives.
     Clsact,
 }
@@ -50,7 +45,6 @@ impl Qdisc {
         match self {
             Qdisc::Netem { .. } => "netem",
             Qdisc::Tbf { .. } => "tbf",
-            Qdisc::Pfifo { .. } => "pfifo",
             Qdisc::Clsact => "clsact",
         }
     }
@@ -59,7 +53,7 @@ impl Qdisc {
     fn place(self) -> (u32, u32) {
         match self {
             Qdisc::Clsact => (0xffff_0000, TC_H_CLSACT),
-            Qdisc::Netem { .. } | Qdisc::Tbf { .. } | Qdisc::Pfifo { .. } => (0, TC_H_ROOT),
+            Qdisc::Netem { .. } | Qdisc::Tbf { .. } => (0, TC_H_ROOT),
         }
     }
 
@@ -78,10 +72,6 @@ impl Qdisc {
                     ];
                     options.put(TCA_TBF_PARMS, &parameters.concat()).put_u32(TCA_TBF_BURST, burst);
                 });
-            }
-            // struct tc_fifo_qopt.
-            Qdisc::Pfifo { limit } => {
-                request.put(libc::TCA_OPTIONS, &limit.to_ne_bytes());
             }
             Qdisc::Clsact => (),
         }
@@ -152,8 +142,8 @@ impl Socket {
         self.netlink.change(&format!("attach a netem qdisc to link {link}"), &request)
     }
 
-    /// The queueing disciplines of a link, of all links of the socket's own namespace if `None`; the kernel's own `noqueue`
-    /// is not among them.
+    /// The queueing disciplines of a link, of all links of the socket's own namespace if `None`. `noqueue` is one that a link
+    /// has where it has none.
     pub fn qdiscs(&mut self, link: Option<IfIndex>) -> Result<Vec<AttachedQdisc>> {
         let mut request = Request::new(libc::RTM_GETQDISC, DUMP);
         request.raw(&words([0; 5]));

@@ -29,7 +29,7 @@ pub use error::{Error, Result};
 use std::io;
 
 use snorkel_netns::Netns;
-use snorkel_rtnl::{AttachedQdisc, IfIndex, Netem, Qdisc};
+use snorkel_rtnl::{AttachedQdisc, IfIndex, Netem};
 
 use crate::emulation::Emulation;
 use crate::impairment::Impairment;
@@ -39,9 +39,6 @@ use sender::Sender;
 use socket::Ring;
 use veth::Pair;
 use worker::{Work, Worker};
-
-/// How many packets a queue that does nothing holds: as many as links have by default (`DEFAULT_TX_QUEUE_LEN`).
-const FIFO: u32 = 1000;
 
 /// What a wire does with the packets that are led through it.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,8 +71,6 @@ pub struct Wire {
 enum Engine {
     /// Nobody: packets are turned round as they are.
     Nobody,
-    /// A queue that does nothing to them but to let none get lost ([`Pair::join_segments`]).
-    Fifo,
     Netem(Box<Netem>),
     Thread(Worker),
 }
@@ -140,7 +135,7 @@ impl Wire {
     pub fn lay(public: &Netns, private: &Netns, duty: &Duty, backend: Backend) -> Result<Laid> {
         let mut pair = Pair::make(public, private)?;
         let rest = match duty {
-            Duty::Impair(impairment) => match kernels(&mut pair, impairment, backend)? {
+            Duty::Impair(impairment) => match kernels(&mut pair, public, impairment, backend)? {
                 Some(engine) => Rest::Nothing(engine),
                 None => Rest::Impair(Box::new(Emulation::new(impairment))),
             },
@@ -170,12 +165,12 @@ impl Wire {
         !matches!(self.engine, Engine::Thread(_))
     }
 
-    /// What was counted so far; a wire that has no queue counts nothing.
+    /// What was counted so far; a wire that does nothing counts nothing.
     pub fn counts(&mut self) -> Result<Counts> {
         match &self.engine {
             Engine::Nobody => Ok(Counts::default()),
             Engine::Thread(worker) => Ok(worker.counts()),
-            Engine::Fifo | Engine::Netem(_) => {
+            Engine::Netem(_) => {
                 let statistics = self.qdisc()?.statistics;
                 Ok(Counts {
                     sent: statistics.packets,
@@ -201,7 +196,6 @@ impl Wire {
         }
         match &self.engine {
             Engine::Nobody => Ok(()),
-            Engine::Fifo => self.qdisc().map(drop),
             Engine::Thread(worker) if worker.is_alive() => Ok(()),
             Engine::Thread(_) => Err(self.pair.differs("its thread has ended")),
             Engine::Netem(asked) => {
@@ -216,30 +210,35 @@ impl Wire {
         }
     }
 
-    /// The queue of the private end.
+    /// The netem of the private end.
     fn qdisc(&mut self) -> Result<AttachedQdisc> {
         let all = self.pair.inside.qdiscs(Some(self.pair.private))?;
-        let mut found = all.into_iter().filter(|qdisc| qdisc.parent == AttachedQdisc::ROOT);
-        found.next().ok_or_else(|| self.pair.differs("its queue is gone"))
+        let mut found = all.into_iter().filter(|qdisc| qdisc.kind == "netem");
+        found.next().ok_or_else(|| self.pair.differs("its netem is gone"))
     }
 }
 
 /// Who does it, if that is the kernel: `None` if it has no netem, or is not to do it.
-fn kernels(pair: &mut Pair, impairment: &Impairment, backend: Backend) -> Result<Option<Engine>> {
+fn kernels(
+    pair: &mut Pair,
+    public: &Netns,
+    impairment: &Impairment,
+    backend: Backend,
+) -> Result<Option<Engine>> {
     if backend == Backend::Own {
         return Ok(None);
     }
     if impairment.is_none() {
-        if !pair.join_segments()? {
-            return Ok(Some(Engine::Nobody));
-        }
-        pair.inside.add_qdisc(pair.private, Qdisc::Pfifo { limit: FIFO })?;
-        return Ok(Some(Engine::Fifo));
+        return Ok(Some(Engine::Nobody));
     }
     let netem = netem::options(impairment);
     match pair.inside.add_netem(pair.private, &netem) {
         Ok(()) => {
-            pair.join_segments()?;
+            // It is as exact without.
+            match pair.join_segments(public) {
+                Ok(joins) => tracing::debug!(link = pair.name, joins, "segments that come back"),
+                Err(error) => tracing::debug!("{}", snorkel_netns::chain(&error)),
+            }
             Ok(Some(Engine::Netem(Box::new(netem))))
         }
         Err(error) if error.is_missing() => {

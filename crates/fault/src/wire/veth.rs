@@ -26,7 +26,6 @@ pub(super) struct Pair {
     pub(super) name: String,
     pub(super) public: IfIndex,
     pub(super) private: IfIndex,
-    outside: Socket,
     /// In the private namespace, from which the pair is removed.
     pub(super) inside: Socket,
 }
@@ -37,13 +36,13 @@ impl Pair {
         let mut outside = Socket::open_in(public_netns)?;
         let inside = Socket::open_in(private_netns)?;
         let (name, public) = add(&mut outside, private_netns)?;
-        let mut pair = Pair { name, public, private: public, outside, inside };
+        let mut pair = Pair { name, public, private: public, inside };
         pair.private = match pair.inside.index_of(&pair.name)? {
             Some(private) => private,
             None => return Err(pair.differs("its private end is gone")),
         };
         for (socket, netns, link) in
-            [(&mut pair.outside, public_netns, pair.public), (&mut pair.inside, private_netns, pair.private)]
+            [(&mut outside, public_netns, pair.public), (&mut pair.inside, private_netns, pair.private)]
         {
             socket.set_mtu(link, MTU)?;
             socket.set_no_arp(link)?;
@@ -54,30 +53,29 @@ impl Pair {
             let name = pair.name.clone();
             netns.run(move || turn_ipv6_off(&name))??;
         }
-        let left = pair.outside.turn_offloads_off(pair.public)?;
+        let left = outside.turn_offloads_off(pair.public)?;
         let left: Vec<String> = left.into_iter().filter(|name| matters(name)).collect();
         if !left.is_empty() {
             return Err(Error::Offloads { link: pair.name.clone(), left });
         }
         pair.inside.set_up(pair.private)?;
-        pair.outside.set_up(pair.public)?;
+        outside.set_up(pair.public)?;
         Ok(pair)
     }
 
-    /// Has the kernel join TCP segments that come out of the private end together (GRO), as one who queues them here does: the
+    /// Has the public end join the TCP segments that it receives (GRO), as the scheduler's sender does with what it lets go: the
     /// way back costs as much for many as for one, and they are cut into the same packets where they have to be. Tells whether
-    /// it does; it can only where the private end has a queue.
+    /// it does. The private end has to have a queue, and loses its offloads: a veth joins nothing that its peer could have sent
+    /// in one piece (`veth_skb_is_eligible_for_gro` of drivers/net/veth.c).
     ///
-    /// A veth receives so if that is asked of it and the other end has no segmentation of its own (`veth_skb_is_eligible_for_gro`
-    /// of drivers/net/veth.c). What it receives then goes through a ring of 256 ([`waits_for_its_ring`]).
-    pub(super) fn join_segments(&mut self) -> Result<bool> {
+    /// What is received so goes through a ring of 256, and where the kernel drops what has no room there nothing is joined.
+    pub(super) fn join_segments(&mut self, public_netns: &Netns) -> Result<bool> {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         if !waits_for_its_ring(&release) {
             return Ok(false);
         }
         self.inside.turn_offloads_off(self.private)?;
-        self.outside.set_gro(self.public, true)?;
-        Ok(true)
+        Ok(Socket::open_in(public_netns)?.turn_receive_offload_on(self.public)?)
     }
 
     pub(super) fn differs(&self, why: impl Into<String>) -> Error {
@@ -121,9 +119,9 @@ fn matters(feature: &str) -> bool {
         .any(|part| feature.contains(part))
 }
 
-/// Whether a kernel leaves what has no room in a veth's ring in the queue before it. Older ones drop it, and tell nobody; the
-/// first that did not could forget the queue for good (commits dc82a33297fc of 6.16 and 5442a9da6978 of 6.18, `veth_xmit`
-/// of drivers/net/veth.c; both are in 6.12.61).
+/// Whether a kernel is known to leave what has no room in a veth's ring in the queue before it. Older ones drop it, and tell
+/// nobody; the first that did not could forget the queue for good (commits dc82a33297fc of 6.16 and 5442a9da6978 of 6.18,
+/// `veth_xmit` of drivers/net/veth.c; both are in 6.12.61). Of others' versions nothing is known.
 fn waits_for_its_ring(release: &str) -> bool {
     let mut numbers =
         release.split(|byte: char| !byte.is_ascii_digit()).map(|number| number.parse::<u32>().ok());

@@ -69,7 +69,15 @@ impl World {
             socket.set_up(lo).unwrap();
             socket.set_up(link).unwrap();
         }
-        World { host, target, private: private(), port, eth0 }
+        let world = World { host, target, private: private(), port, eth0 };
+        // Both know each other's hardware addresses: of what waits for one the kernel keeps some hundred packets only (arp(7),
+        // unres_qlen), and a test sends more.
+        for (target, host) in [(TARGET4, HOST4), (TARGET6, HOST6)] {
+            let (from, to) = (world.udp_in_target(target), world.udp_in_host(host));
+            from.send_to(b"hello", to.local_addr().unwrap()).unwrap();
+            to.recv(&mut [0; 10]).expect("it must come");
+        }
+        world
     }
 
     /// Turns the offloads of the pair's both ends off.
@@ -109,6 +117,18 @@ impl World {
         gate.attach(&AttachPoint { netns: &self.host, link: self.port, inside: false }).unwrap();
         gate.verify().unwrap();
         (Held::new(gate), wire)
+    }
+
+    /// How many IPv4 packets the host has received, joined ones as one (proc_pid_net(5), snmp).
+    pub(crate) fn received(&self) -> u64 {
+        let text = self.host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).unwrap().unwrap();
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Ip: "))
+            .map(|line| line.split(' ').collect())
+            .collect();
+        let column = rows[0].iter().position(|name| *name == "InReceives").unwrap();
+        rows[1][column].parse().unwrap()
     }
 
     /// A UDP socket in the target.
