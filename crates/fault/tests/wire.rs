@@ -75,18 +75,21 @@ fn numbers(socket: &UdpSocket, count: usize) -> Vec<u32> {
     (0..count).map(|_| one()).collect()
 }
 
-fn tcp_transfer(world: &World, address: &str, total: usize) {
+/// A stream of TCP from one side to an address of the other, which has to arrive as it was sent.
+fn transfer(from: &Netns, to: &Netns, address: &str, total: usize) {
     let address: IpAddr = address.parse().unwrap();
-    let listener = world.host.run(|| TcpListener::bind(SocketAddr::new(address, 0))).unwrap().unwrap();
+    let listener = to.run(|| TcpListener::bind(SocketAddr::new(address, 0))).unwrap().unwrap();
     let there = listener.local_addr().unwrap();
     let reader = std::thread::spawn(move || {
-        let mut stream = listener.accept().unwrap().0;
-        std::io::copy(&mut stream, &mut std::io::sink()).unwrap()
+        let mut got = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut got).unwrap();
+        got
     });
-    let mut stream = world.target.run(|| TcpStream::connect(there)).unwrap().unwrap();
-    stream.write_all(&vec![7; total]).unwrap();
+    let sent: Vec<u8> = (0u32..).flat_map(u32::to_be_bytes).take(total).collect();
+    let mut stream = from.run(|| TcpStream::connect(there)).unwrap().unwrap();
+    stream.write_all(&sent).unwrap();
     drop(stream);
-    assert_eq!(reader.join().unwrap(), total as u64);
+    assert!(reader.join().unwrap() == sent);
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn packets_of_a_bulk_transfer_are_lost_one_by_one_in_spite_of_offloads() {
         for address in [HOST4, HOST6] {
             let world = World::new();
             let (gate, mut wire) = own(&world, Direction::Out, &losing(probability, seed));
-            tcp_transfer(&world, address, total);
+            transfer(&world.target, &world.host, address, total);
             let (counts, detail) = settled(&gate, &mut wire);
             let entered = detail.arrived;
             assert!(entered > total as u64 / 1500, "{entered}: super-packets were not cut");
@@ -214,7 +217,7 @@ fn both_ways_each_have_their_own_wire() {
     let world = World::new();
     for direction in Direction::ALL {
         let (gate, mut wire) = own(&world, direction, &losing(0.05, 3));
-        tcp_transfer(&world, HOST4, 1 << 20);
+        transfer(&world.target, &world.host, HOST4, 1 << 20);
         let (_, detail) = settled(&gate, &mut wire);
         assert!(detail.arrived > 0 && detail.lost > 0, "{direction:?}: {detail:?}");
     }
@@ -231,25 +234,9 @@ fn a_wire_that_does_nothing_is_left_to_the_kernel() {
     assert_eq!((counts.entered, counts.returned), (100, 100));
 }
 
-/// A stream from one side to the other, which has to arrive as it was sent.
-fn stream(from: &Netns, to: &Netns, address: &str) {
-    let address: IpAddr = address.parse().unwrap();
-    let listener = to.run(|| TcpListener::bind(SocketAddr::new(address, 0))).unwrap().unwrap();
-    let there = listener.local_addr().unwrap();
-    let sent: Vec<u8> = (0..1u32 << 20).flat_map(u32::to_be_bytes).collect();
-    let mut stream = from.run(|| TcpStream::connect(there)).unwrap().unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut got = Vec::new();
-        listener.accept().unwrap().0.read_to_end(&mut got).unwrap();
-        got
-    });
-    stream.write_all(&sent).unwrap();
-    drop(stream);
-    assert!(reader.join().unwrap() == sent);
-}
-
 #[test]
 fn a_stream_arrives_and_nothing_of_it_is_lost_whoever_carries_it() {
+    const STREAM: usize = 4 << 20;
     // More than a stream has under way.
     let late = Impairment { delay: Duration::from_millis(1), limit: Some(10_000), ..Impairment::default() };
     for (duty, offloads) in [(late.clone(), true), (late, false), (Impairment::default(), true)] {
@@ -260,12 +247,12 @@ fn a_stream_arrives_and_nothing_of_it_is_lost_whoever_carries_it() {
             }
             let (gate, _wire) = world.wire(direction, &Duty::Impair(duty.clone()), Backend::Best);
             match direction {
-                Direction::Out => stream(&world.target, &world.host, HOST4),
-                Direction::In => stream(&world.host, &world.target, TARGET6),
+                Direction::Out => transfer(&world.target, &world.host, HOST4, STREAM),
+                Direction::In => transfer(&world.host, &world.target, TARGET6, STREAM),
             }
             let ends = || gate.wire_counts().unwrap()[0].clone();
             let counts = eventually(ends, |counts| counts.returned == counts.entered);
-            assert!(counts.entered > (4 << 20) / 1500, "{counts:?}");
+            assert!(counts.entered > STREAM as u64 / 1500, "{counts:?}");
         }
     }
 }
@@ -276,7 +263,7 @@ fn segments_of_tcp_come_back_joined_and_are_counted_one_by_one() {
     let late = Impairment { delay: Duration::from_millis(1), ..Impairment::default() };
     let (gate, _wire) = own(&world, Direction::Out, &late);
     let before = world.received();
-    tcp_transfer(&world, HOST4, 8 << 20);
+    transfer(&world.target, &world.host, HOST4, 8 << 20);
     let counts = &gate.wire_counts().unwrap()[0];
     // Of a packet of 1500 bytes 1448 are payload.
     assert!(counts.returned >= (8 << 20) / 1448, "{counts:?}");
