@@ -50,29 +50,15 @@ impl Who {
     /// The process that this number means now.
     pub fn of(pid: Pid) -> Result<Who> {
         let process = Process::open(pid)?;
-        Ok(Who { pid, started: started(&process)? })
+        Ok(Who { pid, started: process.start_ticks()? })
     }
 
     /// Whether it still runs. One that is dead and not reaped does not.
     fn is_alive(&self) -> bool {
         Process::open(self.pid)
-            .map(|process| (started(&process), process.check_alive()))
+            .map(|process| (process.start_ticks(), process.check_alive()))
             .is_ok_and(|(started, alive)| alive.is_ok() && started.is_ok_and(|at| at == self.started))
     }
-}
-
-fn started(process: &Process) -> Result<u64> {
-    const STARTTIME: usize = 19;
-    let stat = process.read("stat")?;
-    let field = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(STARTTIME)?.parse().ok());
-    field.ok_or_else(|| {
-        Error::os(
-            format!("read the start of process {}", process.pid()),
-            std::io::Error::other("no such field"),
-        )
-    })
 }
 
 /// One link that was set down, or is about to be.

@@ -6,9 +6,12 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use rustix::process::{Pid, Signal};
 use rustix::thread::UnshareFlags;
+
+use crate::process;
 
 /// Which side of a fork this is.
 pub enum Fork {
@@ -19,20 +22,28 @@ pub enum Fork {
 }
 
 /// How many threads the calling process has. One that was waited for (pthread_join(3)) runs no more of the program, but is
-/// still to be seen for a moment: it is on its way out, and is not counted (proc_pid_stat(5), `PF_EXITING` of the kernel's
-/// include/linux/sched.h).
+/// still to be seen for a moment: it is on its way out, and is not counted.
 pub fn threads() -> io::Result<usize> {
-    const PF_EXITING: u32 = 4;
-    let mut count = 0;
-    for task in std::fs::read_dir("/proc/self/task")? {
-        // Between the list and the look it may have gone.
-        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { continue };
-        // The name ends with the last bracket; the flags are the seventh field behind it.
-        let flags = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6));
-        let exiting = flags.and_then(|flags| flags.parse::<u32>().ok()).is_some_and(|f| f & PF_EXITING != 0);
-        count += usize::from(!exiting);
+    const NUM_THREADS: usize = 17;
+    // The kernel ends the list at a thread that goes while it is read, before others that live (`next_tid` in
+    // fs/proc/base.c). The list is whole if it has as many as there are, and none of it is gone by then.
+    loop {
+        let tasks = std::fs::read_dir("/proc/self/task")?.map(|task| Ok(task?.path()));
+        let tasks = tasks.collect::<io::Result<Vec<_>>>()?;
+        let exiting = tasks.iter().filter(|task| is_exiting(task)).count();
+        let all = process::stat_field(&std::fs::read_to_string("/proc/self/stat")?, NUM_THREADS);
+        if all == Some(tasks.len() as u64) && tasks.iter().all(|task| task.exists()) {
+            return Ok(tasks.len() - exiting);
+        }
     }
-    Ok(count)
+}
+
+/// Whether a thread is on its way out (`PF_EXITING`, include/linux/sched.h); false if it is gone.
+fn is_exiting(task: &Path) -> bool {
+    const FLAGS: usize = 6;
+    const PF_EXITING: u64 = 4;
+    let stat = std::fs::read_to_string(task.join("stat"));
+    stat.ok().and_then(|stat| process::stat_field(&stat, FLAGS)).is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
 /// Copies the process. Refuses if it has more threads than one.

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -111,7 +111,7 @@ impl Process {
 
     /// When it was started, counted from the beginning of 1970 by the clock as it is now set.
     pub fn started(&self) -> Result<Duration> {
-        let ticks = self.stat(START)?.unwrap_or(0);
+        let ticks = self.start_ticks()?;
         let after_boot =
             Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second());
         let clock = |id| {
@@ -122,11 +122,17 @@ impl Process {
         Ok(boot + after_boot)
     }
 
+    /// When it was started, in clock ticks since the machine's boot: with its PID the name of a process for as long as
+    /// the machine runs.
+    pub fn start_ticks(&self) -> Result<u64> {
+        let none =
+            || Error::os(format!("read the start of process {}", self.pid), io::ErrorKind::InvalidData);
+        self.stat(START)?.ok_or_else(none)
+    }
+
     /// A field of `/proc/PID/stat`, counted from the one after the command's name.
     fn stat(&self, field: usize) -> Result<Option<u64>> {
-        // The name may hold spaces and brackets.
-        let stat = self.read("stat")?;
-        Ok(stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(field)?.parse().ok()))
+        Ok(stat_field(&self.read("stat")?, field))
     }
 
     /// Its network namespace.
@@ -181,6 +187,12 @@ impl Process {
     pub fn folder(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}", self.pid))
     }
+}
+
+/// A field of a process's or a thread's `stat` (proc_pid_stat(5)), counted from the one after the command's name.
+pub(crate) fn stat_field(stat: &str, field: usize) -> Option<u64> {
+    // The name may hold spaces and brackets; none of them come behind it.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(field)?.parse().ok()
 }
 
 impl AsFd for Process {
