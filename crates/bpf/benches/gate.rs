@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{Held, Wire, World, net, rule};
+use common::{Wire, World, net, rule};
 use snorkel_bpf::gate::{Direction, Gate, Ports, Protocol, Rule, Verdict, WireNumber};
 
 const ROUNDS: usize = 15;
@@ -66,7 +66,7 @@ fn spent() -> Duration {
 }
 
 /// Measures with and without by turns, and prints how much slower it is with.
-fn compare(what: &str, with: impl Fn() -> Held, run: impl Fn() -> Duration) {
+fn compare(what: &str, with: impl Fn() -> Gate, run: impl Fn() -> Duration) {
     let measure = || {
         let before = spent();
         let took = run();

@@ -79,15 +79,15 @@ fn filters_let_everything_pass_and_are_swept_away_when_nobody_holds_them() {
     };
     let before = look();
     let mut holder = hold(&world, "clsact");
-    // Its deadline is not pushed on by anyone, but one that is held is not to be touched.
+    // Nobody pushes the holder's deadline on; one that is held is not to be touched.
     let mut held = Gate::load(&[], &[]).unwrap();
     held.attach_by(&world.at(), Method::Clsact).unwrap();
+    held.push_deadline(common::LONG).unwrap();
     holder.kill().unwrap();
     holder.wait().unwrap();
     let mut removed = 0;
     eventually(
         || {
-            held.push_deadline().unwrap();
             std::thread::sleep(std::time::Duration::from_millis(1));
             let swept = gate::sweep(&world.host, world.port).unwrap();
             removed += swept.removed;

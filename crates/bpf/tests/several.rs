@@ -7,7 +7,7 @@ mod common;
 use std::net::UdpSocket;
 
 use common::{Wire, World, methods, packets, received_before, rule};
-use snorkel_bpf::gate::{Direction, Gate, Method, Protocol, Rule, Verdict, WireNumber};
+use snorkel_bpf::gate::{AHEAD, Direction, Gate, Method, Protocol, Rule, Verdict, WireNumber};
 use snorkel_rtnl::{AttachedQdisc, FilterSide, Qdisc, Socket};
 
 fn udp_into_a_wire(direction: Direction) -> Rule {
@@ -18,14 +18,13 @@ fn attached(world: &World, method: Method, rules: &[Rule], wires: &[&Wire], dire
     let ends: Vec<_> = wires.iter().map(|wire| wire.ends(direction)).collect();
     let mut gate = Gate::load(rules, &ends).unwrap();
     gate.attach_by(&world.at(), method).unwrap();
-    gate.push_deadline().unwrap();
+    gate.push_deadline(common::LONG).unwrap();
     gate.verify().unwrap();
     gate
 }
 
 /// Sends from one to the other, and says how it arrives; once, and without a mark.
-fn passes(from: &UdpSocket, to: &UdpSocket, text: &[u8], gates: &[&Gate]) {
-    gates.iter().for_each(|gate| gate.push_deadline().unwrap());
+fn passes(from: &UdpSocket, to: &UdpSocket, text: &[u8]) {
     from.send_to(text, to.local_addr().unwrap()).unwrap();
     assert_eq!(common::os::receive_with_mark(to), (text.to_vec(), 0));
 }
@@ -46,7 +45,7 @@ fn each_of_two_gates_has_every_packet_once_and_they_go_in_any_order() {
                 let older = attached(&world, method, &[udp_into_a_wire(direction)], &[&one], direction);
                 let newer = attached(&world, method, &[udp_into_a_wire(direction)], &[&two], direction);
                 for number in 0..10 {
-                    passes(from, to, &[number], &[&older, &newer]);
+                    passes(from, to, &[number]);
                 }
                 assert_eq!((packets(&older), packets(&newer)), (vec![10], vec![10]));
                 older.verify().unwrap();
@@ -58,11 +57,11 @@ fn each_of_two_gates_has_every_packet_once_and_they_go_in_any_order() {
                     drop(newer);
                     older
                 };
-                passes(from, to, b"again", &[&left]);
+                passes(from, to, b"again");
                 assert_eq!(packets(&left), [11]);
                 assert_eq!(left.wire_counts().unwrap()[0].returned, 11);
                 drop(left);
-                passes(from, to, b"free", &[]);
+                passes(from, to, b"free");
             }
         }
     }
@@ -78,7 +77,6 @@ fn what_the_newer_gate_drops_the_older_one_never_sees() {
             attached(&world, method, &all, &[], Direction::Out),
             attached(&world, method, &all, &[], Direction::Out),
         );
-        older.push_deadline().unwrap();
         from.send_to(b"one", to.local_addr().unwrap()).unwrap();
         common::eventually(|| packets(&newer), |counts| *counts == [1]);
         assert_eq!(packets(&older), [0]);
@@ -103,7 +101,6 @@ fn filters_of_others_and_their_qdisc_stay_and_see_what_passes() {
     let before = look(&mut socket);
     let gate = attached(&world, Method::Clsact, &[], &[], Direction::Out);
     assert_ne!(look(&mut socket), before);
-    gate.push_deadline().unwrap();
     from.send_to(b"one", to.local_addr().unwrap()).unwrap();
     assert!(received_before(&to, b"one").is_empty());
     drop(gate);
@@ -130,6 +127,7 @@ fn filters_let_everything_pass_once_nobody_pushes_the_deadline_on() {
     let (from, to) = (world.udp_in_target(common::TARGET4), world.udp_in_host(common::HOST4));
     let all = [Rule { protocol: Some(Protocol::Udp), ..rule(Direction::Out, Verdict::Drop) }];
     let gate = attached(&world, Method::Clsact, &all, &[], Direction::Out);
+    gate.push_deadline(AHEAD).unwrap();
     to.set_nonblocking(true).unwrap();
     let mut buffer = [0; 16];
     // Until the first arrives: that one comes at all is what is claimed.
@@ -143,7 +141,7 @@ fn filters_let_everything_pass_once_nobody_pushes_the_deadline_on() {
     );
     assert_eq!(arrived, Some(3));
     assert!(gate.verify().is_err(), "its rules do not count any more");
-    gate.push_deadline().unwrap();
+    gate.push_deadline(common::LONG).unwrap();
     gate.verify().unwrap();
 }
 
@@ -154,7 +152,6 @@ fn a_link_that_goes_takes_the_gate_out_of_force() {
         let all = [rule(Direction::Out, Verdict::Drop)];
         let gate = attached(&world, method, &all, &[], Direction::Out);
         Socket::open_in(&world.host).unwrap().remove(world.port).unwrap();
-        gate.push_deadline().unwrap();
         assert!(gate.verify().is_err());
     }
 }

@@ -21,6 +21,9 @@ pub struct Means<'a> {
     pub guardian: Option<&'a Guardian>,
     /// Opens a namespace of the snapshot, and proves that it is the one.
     pub open: &'a dyn Fn(NetnsId) -> Result<Netns>,
+    /// Called between any two links, of which each may take the kernel some milliseconds: has what else is held count on
+    /// ([`Force::push_deadlines`]).
+    pub meanwhile: &'a dyn Fn(),
 }
 
 /// A plan that is carried out.
@@ -49,23 +52,29 @@ impl Force {
     /// Carries out the plan and sees that it is in force. If anything fails, everything is taken back.
     pub fn apply(plan: &Plan, means: &Means<'_>) -> Result<Force> {
         let mut force = Force { parts: Vec::new(), does: plan.does(), private: None, flap: None, on: true };
-        for (number, step) in plan.steps.iter().enumerate() {
-            match force.take(number, step, means) {
-                Ok(part) => force.parts.push((step.point.clone(), part)),
-                Err(error) => {
-                    // What went wrong first is what is told.
-                    let _ = force.heal(means);
-                    return Err(error);
-                }
-            }
-        }
-        match force.verify() {
+        match force.take_all(plan, means).and_then(|()| force.verify(means)) {
             Ok(()) => Ok(force),
             Err(error) => {
+                // What went wrong first is what is told.
                 let _ = force.heal(means);
                 Err(error)
             }
         }
+    }
+
+    fn take_all(&mut self, plan: &Plan, means: &Means<'_>) -> Result<()> {
+        for (number, step) in plan.steps.iter().enumerate() {
+            let part = self.take(number, step, means)?;
+            self.parts.push((step.point.clone(), part));
+            self.count_on(means)?;
+        }
+        Ok(())
+    }
+
+    /// Has nothing that is in force go out of it while the next link is seen to.
+    fn count_on(&self, means: &Means<'_>) -> Result<()> {
+        (means.meanwhile)();
+        self.push_deadlines()
     }
 
     fn take(&mut self, number: usize, step: &Step, means: &Means<'_>) -> Result<Part> {
@@ -101,12 +110,13 @@ impl Force {
     }
 
     /// Whether everything is as it should be; the first thing that is not.
-    pub fn verify(&mut self) -> Result<()> {
-        for (_, part) in &mut self.parts {
-            match part {
+    fn verify(&mut self, means: &Means<'_>) -> Result<()> {
+        for at in 0..self.parts.len() {
+            match &mut self.parts[at].1 {
                 Part::Carrier(carrier) => carrier.verify()?,
                 Part::Judged(judged, _) => judged.verify()?,
             }
+            self.count_on(means)?;
         }
         Ok(())
     }
@@ -230,6 +240,7 @@ impl Force {
                 Ok(did) => healed.did.push(format!("{point}: {did}")),
                 Err(error) => healed.troubles.push(format!("{point}: {}", chain(&error))),
             }
+            (means.meanwhile)();
         }
         healed.did.reverse();
         (healed, remains)

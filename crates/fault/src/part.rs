@@ -2,7 +2,7 @@
 
 use std::thread::ScopedJoinHandle;
 
-use snorkel_bpf::gate::{AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
+use snorkel_bpf::gate::{self, AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
 use snorkel_netns::Netns;
 use snorkel_rtnl::Socket;
 
@@ -89,7 +89,7 @@ impl Judged {
     /// Has the gate count on for a while.
     pub(crate) fn push_deadline(&self) -> Result<()> {
         match &self.standing {
-            Some(standing) => Ok(standing.gate.push_deadline()?),
+            Some(standing) => Ok(standing.gate.push_deadline(gate::AHEAD)?),
             None => Ok(()),
         }
     }

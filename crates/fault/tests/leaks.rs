@@ -11,7 +11,7 @@ use snorkel_bpf::gate::{Direction, Rule, Verdict, WireNumber};
 use snorkel_bpf::probe;
 use snorkel_fault::force::{Force, Means};
 use snorkel_fault::journal::Journal;
-use snorkel_fault::plan::{Action, Effect, Kind, Place, Plan, Point, Step, Wire};
+use snorkel_fault::plan::{Action, Effect, Wire};
 use snorkel_fault::{FaultId, Impairment, Result};
 use snorkel_netns::{Netns, NetnsId, os};
 use snorkel_rtnl::Socket;
@@ -80,17 +80,6 @@ fn action(round: usize) -> Action {
     }
 }
 
-fn plan(world: &World, action: Action) -> Plan {
-    let links = Socket::open_in(&world.host).unwrap().links(None).unwrap();
-    let mac = links.into_iter().find(|link| link.index == world.port).unwrap().mac;
-    let netns = world.host.id().unwrap();
-    let (of, name) = ("host".to_owned(), "port".to_owned());
-    let place = Place { netns, of, index: world.port, name, mac, inside: false };
-    let home = world.target.id().unwrap();
-    let point = Point { targets: vec!["target".to_owned()], home, link: "eth0".to_owned(), place };
-    Plan { kind: Kind::Impair, steps: vec![Step { point, action }], notes: Vec::new() }
-}
-
 #[test]
 fn a_thousand_faults_leave_no_descriptor_program_map_link_thread_or_memory() {
     let world = World::new();
@@ -99,11 +88,11 @@ fn a_thousand_faults_leave_no_descriptor_program_map_link_thread_or_memory() {
     let place = tempfile::tempdir().unwrap();
     let journal = Journal::at(place.path());
     let open = |_: NetnsId| -> Result<Netns> { Ok(world.host.try_clone()?) };
-    let means = Means { id: &id, journal: &journal, guardian: None, open: &open };
+    let means = Means { id: &id, journal: &journal, guardian: None, open: &open, meanwhile: &|| () };
     let mut all: [BTreeSet<u32>; 3] = Default::default();
     let mut begun = None;
     for round in 0..rounds {
-        let force = Force::apply(&plan(&world, action(round)), &means).unwrap();
+        let force = Force::apply(&world.plan(vec![action(round)]), &means).unwrap();
         for (all, now) in all.iter_mut().zip(held()) {
             all.extend(now);
         }

@@ -9,9 +9,9 @@ mod common;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use common::{HOST4, Held, TARGET4, World, eventually};
+use common::{HOST4, TARGET4, World, eventually};
 use rustix::net::{AddressFamily, SocketType};
-use snorkel_bpf::gate::{Direction, Method};
+use snorkel_bpf::gate::{Direction, Gate, Method};
 use snorkel_fault::emulation::{Emulation, Fate, Moment, Packet};
 use snorkel_fault::wire::{Backend, Duty, Wire};
 use snorkel_fault::{Chance, Distribution, Impairment, Likely, Loss, Reorder};
@@ -39,7 +39,7 @@ fn likely(probability: f64) -> Likely {
 /// A target whose packets to the host go through a wire with a netem.
 struct Impaired {
     world: World,
-    gate: Held,
+    gate: Gate,
     wire: Wire,
     emulation: Emulation,
     /// Whether the kernel begins with the seed that it is told.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{HOST4, HOST6, Held, TARGET4, TARGET6, World, eventually};
+use common::{HOST4, HOST6, TARGET4, TARGET6, World, eventually};
 use snorkel_bpf::gate::{Direction, Gate};
 use snorkel_fault::emulation::{Emulation, Moment, Packet};
 use snorkel_fault::wire::{Backend, Counts, Detail, Duty, Wire};
@@ -27,7 +27,7 @@ fn losing(probability: f64, seed: u64) -> Impairment {
     Impairment { loss: Some(Loss::Random(likely(probability))), seed, ..Impairment::default() }
 }
 
-fn own(world: &World, direction: Direction, impairment: &Impairment) -> (Held, Wire) {
+fn own(world: &World, direction: Direction, impairment: &Impairment) -> (Gate, Wire) {
     world.wire(direction, &Duty::Impair(impairment.clone()), Backend::Own)
 }
 

@@ -23,7 +23,8 @@ const F_INGRESS: u32 = 1;
 /// How often a chain is looked at again that others change at the same time.
 const TRIES: usize = 64;
 
-/// How long a gate without links lets its rules count after the last push.
+/// How long a gate without links is to let its rules count after each push ([`Gate::push_deadline`]): they count on for as
+/// long when the process has died.
 pub const AHEAD: Duration = Duration::from_millis(700);
 
 /// By which of the kernel's two ways programs are attached.
@@ -126,7 +127,7 @@ impl Gate {
         })?;
         if method == Method::Clsact {
             // Now, so that what a process leaves that is killed at the next step has a deadline, too.
-            self.set_deadline()?;
+            self.set_deadline(AHEAD)?;
         }
         let wires = self.attach_wires(at, method)?;
         let gate = self.attach_gate(at, method)?;
@@ -139,7 +140,7 @@ impl Gate {
         if self.attached.is_none() {
             return Err(Error::NotInForce { what: "the gate".into(), why: "it is not attached".into() });
         }
-        self.push_deadline()?;
+        self.push_deadline(AHEAD)?;
         self.set_state(|state| state.armed = 1)
     }
 
@@ -148,20 +149,20 @@ impl Gate {
         self.attached.as_ref().map(|attached| attached.method)
     }
 
-    /// Lets the rules of a gate that no link holds ([`Method::Clsact`]) count for another 700 ms: to be called every
-    /// 200 ms. With links it does nothing.
-    pub fn push_deadline(&self) -> Result<()> {
+    /// Lets the rules of a gate that no link holds ([`Method::Clsact`]) count for so long from now on, and no longer. With
+    /// links it does nothing. Whoever pushes by [`AHEAD`] does so every 200 ms.
+    pub fn push_deadline(&self, ahead: Duration) -> Result<()> {
         if self.method() != Some(Method::Clsact) {
             return Ok(());
         }
-        self.set_deadline()
+        self.set_deadline(ahead)
     }
 
-    fn set_deadline(&self) -> Result<()> {
+    fn set_deadline(&self, ahead: Duration) -> Result<()> {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         // The time since the machine started: never negative, and good for centuries of nanoseconds.
         let now = Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32);
-        let deadline = u64::try_from((now + AHEAD).as_nanos()).unwrap_or(u64::MAX);
+        let deadline = u64::try_from((now + ahead).as_nanos()).unwrap_or(u64::MAX);
         self.set_state(|state| state.deadline = deadline)
     }
 

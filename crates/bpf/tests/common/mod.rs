@@ -10,11 +10,7 @@ pub(crate) mod os;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::ops::Deref;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Method, Network, Rule, Verdict, WireEnds};
@@ -27,6 +23,10 @@ pub(crate) const TARGET4: &str = "10.0.0.2";
 pub(crate) const TARGET6: &str = "fd00::2";
 pub(crate) const HOST4: &str = "10.0.0.1";
 pub(crate) const HOST6: &str = "fd00::1";
+
+/// Longer than any test lasts, also where a processor is shared with many: for a gate that the kernel does not hold by links
+/// ([`Gate::push_deadline`]).
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// A host and a target with a veth pair between them.
 pub(crate) struct World {
@@ -75,11 +75,12 @@ impl World {
     }
 
     /// Loads a gate and puts it at the host's side.
-    pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Held {
+    pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Gate {
         let mut gate = Gate::load(rules, wires).unwrap();
         gate.attach(&self.at()).unwrap();
+        gate.push_deadline(LONG).unwrap();
         gate.verify().unwrap();
-        Held::new(gate)
+        gate
     }
 
     /// A wire whose private end turns packets round at once, named after `name`.
@@ -118,43 +119,6 @@ impl Wire {
             private_netns: &self.private_netns,
             direction,
             kernel_queue: true,
-        }
-    }
-}
-
-/// A gate whose deadline is pushed on for as long as the value is there; where the kernel holds it by links, it has none.
-pub(crate) struct Held {
-    gate: Arc<Gate>,
-    /// The thread that pushes, and what tells it to end by going.
-    pushing: Option<(Sender<()>, JoinHandle<()>)>,
-}
-
-impl Held {
-    fn new(gate: Gate) -> Held {
-        let gate = Arc::new(gate);
-        let (end, ended) = mpsc::channel();
-        let pushed = gate.clone();
-        let push = move || {
-            while ended.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
-                pushed.push_deadline().unwrap();
-            }
-        };
-        Held { gate, pushing: Some((end, std::thread::spawn(push))) }
-    }
-}
-
-impl Deref for Held {
-    type Target = Gate;
-    fn deref(&self) -> &Gate {
-        &self.gate
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some((end, thread)) = self.pushing.take() {
-            drop(end);
-            let _ = thread.join();
         }
     }
 }

@@ -8,13 +8,10 @@
 )]
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use snorkel_bpf::gate::{AttachPoint, Direction, Gate, Rule, Verdict, WireEnds, WireNumber};
+use snorkel_fault::plan::{Action, Kind, Place, Plan, Point, Step};
 use snorkel_fault::wire::{Backend, Duty, Wire};
 use snorkel_netns::Netns;
 use snorkel_rtnl::{IfIndex, Socket};
@@ -24,6 +21,10 @@ pub(crate) const TARGET4: &str = "10.0.0.2";
 pub(crate) const TARGET6: &str = "fd00::2";
 pub(crate) const HOST4: &str = "10.0.0.1";
 pub(crate) const HOST6: &str = "fd00::1";
+
+/// Longer than any test lasts, also where a processor is shared with many: for a gate that the kernel does not hold by links
+/// ([`Gate::push_deadline`]).
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// A host and a target with a veth pair between them, and a namespace for wires.
 pub(crate) struct World {
@@ -95,7 +96,7 @@ impl World {
     }
 
     /// Leads all IP packets between the target and the host, in one direction, through a wire.
-    pub(crate) fn wire(&self, direction: Direction, duty: &Duty, backend: Backend) -> (Held, Wire) {
+    pub(crate) fn wire(&self, direction: Direction, duty: &Duty, backend: Backend) -> (Gate, Wire) {
         let mut wire = Wire::make_with(&self.host, &self.private, duty, backend).unwrap();
         wire.read_back().unwrap();
         let ends = WireEnds {
@@ -115,8 +116,22 @@ impl World {
         let rule = Rule { peers, ..Rule::all(direction, Verdict::Wire(WireNumber(0))) };
         let mut gate = Gate::load(&[rule], &[ends]).unwrap();
         gate.attach(&AttachPoint { netns: &self.host, link: self.port, inside: false }).unwrap();
+        gate.push_deadline(LONG).unwrap();
         gate.verify().unwrap();
-        (Held::new(gate), wire)
+        (gate, wire)
+    }
+
+    /// What is to be done at the host's end, one step for each.
+    pub(crate) fn plan(&self, actions: Vec<Action>) -> Plan {
+        let links = Socket::open_in(&self.host).unwrap().links(None).unwrap();
+        let mac = links.into_iter().find(|link| link.index == self.port).unwrap().mac;
+        let netns = self.host.id().unwrap();
+        let (of, name) = ("host".to_owned(), "port".to_owned());
+        let place = Place { netns, of, index: self.port, name, mac, inside: false };
+        let home = self.target.id().unwrap();
+        let point = Point { targets: vec!["target".to_owned()], home, link: "eth0".to_owned(), place };
+        let step = |action| Step { point: point.clone(), action };
+        Plan { kind: Kind::Impair, steps: actions.into_iter().map(step).collect(), notes: Vec::new() }
     }
 
     /// How many IPv4 packets the host has received, joined ones as one (proc_pid_net(5), snmp).
@@ -139,43 +154,6 @@ impl World {
     /// A UDP socket of the host.
     pub(crate) fn udp_in_host(&self, address: &str) -> UdpSocket {
         udp(&self.host, address)
-    }
-}
-
-/// A gate whose deadline is pushed on for as long as the value is there; where the kernel holds it by links, it has none.
-pub(crate) struct Held {
-    gate: Arc<Gate>,
-    /// The thread that pushes, and what tells it to end by going.
-    pushing: Option<(Sender<()>, JoinHandle<()>)>,
-}
-
-impl Held {
-    fn new(gate: Gate) -> Held {
-        let gate = Arc::new(gate);
-        let (end, ended) = mpsc::channel();
-        let pushed = gate.clone();
-        let push = move || {
-            while ended.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
-                pushed.push_deadline().unwrap();
-            }
-        };
-        Held { gate, pushing: Some((end, std::thread::spawn(push))) }
-    }
-}
-
-impl Deref for Held {
-    type Target = Gate;
-    fn deref(&self) -> &Gate {
-        &self.gate
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some((end, thread)) = self.pushing.take() {
-            drop(end);
-            let _ = thread.join();
-        }
     }
 }
 

@@ -158,7 +158,12 @@ fn wire() {
     );
     let (plain, late) = (World::bare(), World::bare());
     let held = late.apply(&impair(Impairment { delay: MILLISECOND, ..Impairment::default() }));
-    let rows = [("plain pair", &plain), ("wire, 1 ms", &late)];
+    let mut rows = vec![("plain pair", &plain), ("wire, 1 ms", &late)];
+    // What of it is netem's own: the same delay on a way without a wire.
+    let (bridged, bridged_late) = (World::bridged(), World::bridged());
+    if bridged_late.delay_by_netem(MILLISECOND) {
+        rows.extend([("two pairs, bridged", &bridged), ("the same and a netem, 1 ms", &bridged_late)]);
+    }
     let mut carried = vec![Vec::new(); rows.len()];
     // Where a stream's two ends run decides more than what lies between them: many rounds.
     for _ in 0..3 * ROUNDS {
@@ -169,7 +174,7 @@ fn wire() {
     let usual = median(&carried[0]);
     for ((name, _), carried) in rows.iter().zip(&carried) {
         let got = median(carried);
-        println!("  {name:<12} {got:>7.2} Gbit/s  {:>6.1} %", got / usual * 100.0);
+        println!("  {name:<26} {got:>7.2} Gbit/s  {:>6.1} %", got / usual * 100.0);
     }
     held.end();
 }

@@ -14,7 +14,7 @@ use snorkel_fault::plan::{Action, Effect, Kind, Place, Plan, Point, Step, Wire a
 use snorkel_fault::wire::{Duty, Wire};
 use snorkel_fault::{FaultId, Impairment};
 use snorkel_netns::{Netns, NetnsId};
-use snorkel_rtnl::{IfIndex, Socket};
+use snorkel_rtnl::{IfIndex, Netem, Socket};
 
 const HOST: &str = "10.0.0.1";
 const TARGET: &str = "10.0.0.2";
@@ -27,33 +27,64 @@ const PUSH: Duration = Duration::from_millis(200);
 pub(crate) struct World {
     host: Netns,
     target: Netns,
+    between: Option<Netns>,
     port: IfIndex,
 }
 
 impl World {
     pub(crate) fn new() -> World {
-        let private = || Netns::private().expect("a namespace can be made; this needs root");
         let (host, target) = (private(), private());
         let mut here = Socket::open_in(&host).unwrap();
-        let mut there = Socket::open_in(&target).unwrap();
-        let port = here.add_veth("port", "eth0", Some(&target)).unwrap();
-        let eth0 = there.index_of("eth0").unwrap().expect("it was just made");
-        for (socket, link, address) in [(&mut here, port, HOST), (&mut there, eth0, TARGET)] {
-            socket.add_address(link, address.parse().unwrap(), 24).unwrap();
-            socket.set_up(link).unwrap();
-        }
-        World { host, target, port }
+        here.add_veth("port", "eth0", Some(&target)).unwrap();
+        World::with_addresses(host, target, None)
     }
 
     /// One whose pair has no offloads at either end.
     pub(crate) fn bare() -> World {
         let world = World::new();
-        for (netns, name) in [(&world.host, "port"), (&world.target, "eth0")] {
+        no_offloads(&world.host, "port");
+        no_offloads(&world.target, "eth0");
+        world
+    }
+
+    /// One of two pairs without offloads, with a bridge between them.
+    pub(crate) fn bridged() -> World {
+        let (host, target, between) = (private(), private(), private());
+        let mut socket = Socket::open_in(&between).unwrap();
+        let bridge = socket.add_bridge("bridge").unwrap();
+        socket.set_up(bridge).unwrap();
+        for (netns, theirs, ours) in [(&host, "port", "to-host"), (&target, "eth0", "to-target")] {
+            let link = socket.add_veth(ours, theirs, Some(netns)).unwrap();
+            socket.set_master(link, Some(bridge)).unwrap();
+            socket.set_up(link).unwrap();
+            no_offloads(&between, ours);
+            no_offloads(netns, theirs);
+        }
+        World::with_addresses(host, target, Some(between))
+    }
+
+    /// With a pair, or more, between a link `port` of the host and a link `eth0` of the target.
+    fn with_addresses(host: Netns, target: Netns, between: Option<Netns>) -> World {
+        let give = |netns: &Netns, name: &str, address: &str| {
             let mut socket = Socket::open_in(netns).unwrap();
             let link = socket.index_of(name).unwrap().expect("it was just made");
-            socket.turn_offloads_off(link).unwrap();
+            socket.add_address(link, address.parse().unwrap(), 24).unwrap();
+            socket.set_up(link).unwrap();
+            link
+        };
+        give(&target, "eth0", TARGET);
+        let port = give(&host, "port", HOST);
+        World { host, target, between, port }
+    }
+
+    /// Has what the bridge sends to the host delayed, by the kernel alone; whether it can.
+    pub(crate) fn delay_by_netem(&self, delay: Duration) -> bool {
+        let mut socket = Socket::open_in(self.between.as_ref().expect("it has a bridge")).unwrap();
+        let link = socket.index_of("to-host").unwrap().expect("it was made");
+        match socket.add_netem(link, &Netem { delay, limit: 100_000, ..Netem::default() }) {
+            Err(error) if error.is_missing() => false,
+            added => added.map(|()| true).unwrap(),
         }
-        world
     }
 
     /// One whose pair takes jumbo frames.
@@ -132,6 +163,16 @@ impl World {
     }
 }
 
+fn private() -> Netns {
+    Netns::private().expect("a namespace can be made; this needs root")
+}
+
+fn no_offloads(netns: &Netns, name: &str) {
+    let mut socket = Socket::open_in(netns).unwrap();
+    let link = socket.index_of(name).unwrap().expect("it was just made");
+    socket.turn_offloads_off(link).unwrap();
+}
+
 /// A fault in force. It has to be ended ([`Held::end`]).
 pub(crate) struct Held {
     force: Arc<Mutex<Force>>,
@@ -180,7 +221,7 @@ fn with_means<T>(host: &Netns, act: impl FnOnce(&Means<'_>) -> T) -> T {
     let open = |_: NetnsId| Ok(host.try_clone()?);
     // Only links that are set down are written down, and on kernels without tcx.
     let journal = Journal::at(Path::new("/run/snorkel"));
-    act(&Means { id: &id, journal: &journal, guardian: None, open: &open })
+    act(&Means { id: &id, journal: &journal, guardian: None, open: &open, meanwhile: &|| () })
 }
 
 /// All that the target sends goes through a wire that does this.
@@ -210,7 +251,7 @@ pub(crate) fn drop_all() -> Action {
 
 /// Who carries impairments out on this kernel.
 pub(crate) fn backend() -> &'static str {
-    let (public, private) = (Netns::private().unwrap(), Netns::private().unwrap());
+    let (public, private) = (private(), private());
     let late = Impairment { delay: crate::MILLISECOND, ..Impairment::default() };
     let wire = Wire::make(&public, &private, &Duty::Impair(late)).expect("a wire can be made");
     if wire.kernel_queue() { "netem" } else { "snorkel's own scheduler: this kernel has no netem" }
