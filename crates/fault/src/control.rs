@@ -8,11 +8,11 @@
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use snorkel_netns::control::{self, Answer, NoAnswer};
+use snorkel_netns::control::{self, Answer, NoAnswer, Serving};
 
 use crate::journal::Journal;
 use crate::plan::Kind;
@@ -154,6 +154,28 @@ pub struct Measured {
     pub max: f64,
 }
 
+impl Measured {
+    /// Both as one.
+    pub fn with(self, other: Measured) -> Measured {
+        let samples = self.samples + other.samples;
+        if samples == 0 {
+            return self;
+        }
+        let mean_of = |of: fn(&Measured) -> f64| {
+            [self, other].iter().map(|one| of(one) * one.samples as f64).sum::<f64>() / samples as f64
+        };
+        let mean = mean_of(|one| one.mean);
+        let square = mean_of(|one| one.deviation.powi(2) + one.mean.powi(2));
+        Measured {
+            samples,
+            mean,
+            deviation: (square - mean.powi(2)).max(0.0).sqrt(),
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
+}
+
 /// What came of ending a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Healed {
@@ -223,30 +245,34 @@ impl Claim {
 
     /// Answers on it from now on; what is asked goes to `desk`.
     pub fn serve(self, desk: &Desk) -> Result<Served> {
-        let stranger = line(&Refusal { error: "this fault belongs to another user".to_owned() });
+        let stranger = refusal("this fault belongs to another user".to_owned());
         let (id, to) = (self.id.clone(), desk.to.clone());
         let bell = desk.bell.try_clone().map_err(|e| Error::os("share a pipe", e))?;
         let answer = move |request: &[u8]| {
             let request = match serde_json::from_slice(request) {
                 Ok(request) => request,
-                Err(e) => return Answer::last(line(&Refusal { error: format!("this is no request: {e}") })),
+                Err(e) => return Some(Answer::last(refusal(format!("this is no request: {e}")))),
             };
             let (reply, replied) = channel();
             let (told, until_told) = channel::<()>();
             let asked = Asked { id: id.clone(), request, reply, until_told };
             let sent = to.send(asked).is_ok() && (&bell).write_all(&[0]).is_ok();
             match replied.recv_timeout(LONG_PATIENCE) {
-                Ok(line) if sent => Answer { then: Some(Box::new(move || drop(told))), ..Answer::line(line) },
-                _ => Answer::last(line(&Refusal { error: "the holder is busy or ending".to_owned() })),
+                Ok(line) if sent => {
+                    Some(Answer { then: Some(Box::new(move || drop(told))), ..Answer::line(line) })
+                }
+                // The fault has ended.
+                Err(RecvTimeoutError::Disconnected) => None,
+                _ => Some(Answer::last(refusal("the holder is busy or ending".to_owned()))),
             }
         };
-        control::serve(self.socket, stranger, answer)
+        let serving = control::serve(self.socket, stranger, answer)
             .map_err(|e| Error::os(format!("listen on the socket of {}", self.id), e))?;
-        Ok(Served { id: self.id, same: self.same, _same: self._same })
+        Ok(Served { id: self.id, same: self.same, _same: self._same, _serving: serving })
     }
 }
 
-/// A fault's name that is answered on.
+/// A fault's name that is answered on, until the value goes.
 #[derive(Debug)]
 pub struct Served {
     /// The name.
@@ -254,6 +280,7 @@ pub struct Served {
     /// Stands for what the fault does.
     pub same: String,
     _same: OwnedFd,
+    _serving: Serving,
 }
 
 /// Where questions arrive: readable when there is one.
@@ -289,7 +316,7 @@ impl AsFd for Desk {
     }
 }
 
-/// A question that waits for its answer.
+/// A question that waits for its answer. Dropped, it is hung up on: whoever asked takes it that there is no such fault.
 #[derive(Debug)]
 pub struct Asked {
     /// About which fault.
@@ -369,6 +396,10 @@ fn already(same: &str) -> Error {
         },
         None => Error::Plan("the very same is being put in force at this moment".to_owned()),
     }
+}
+
+fn refusal(error: String) -> Vec<u8> {
+    line(&Refusal { error })
 }
 
 /// A value on one line. These records have no form that JSON does not have.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use snorkel_netns::control::{self, Answer};
+use snorkel_netns::control::{self, Answer, Serving};
 use snorkel_netns::os;
 
 use crate::members::Members;
@@ -18,16 +18,19 @@ pub(crate) fn claim(name: &str) -> Result<OwnedFd> {
 }
 
 /// Answers from now on, on threads of its own.
-pub(crate) fn serve(socket: OwnedFd, members: Arc<Members>) -> Result<()> {
+pub(crate) fn serve(socket: OwnedFd, members: Arc<Members>) -> Result<Serving> {
     let refuse = |error: String| line(&Refusal { error });
     let stranger = refuse("this lab belongs to another user".to_owned());
-    let answer = move |request: &[u8]| match serde_json::from_slice(request) {
-        Ok(Request::List) => Answer::line(line(&members.list())),
-        // The lab is gone whether or not the one who wanted that still listens.
-        Ok(Request::Down) => {
-            Answer { then: Some(Box::new(|| os::exit_now(0))), ..Answer::last(line(&members.take_down())) }
-        }
-        Err(e) => Answer::last(refuse(format!("this is no request: {e}"))),
+    let answer = move |request: &[u8]| {
+        Some(match serde_json::from_slice(request) {
+            Ok(Request::List) => Answer::line(line(&members.list())),
+            // The lab is gone whether or not the one who wanted that still listens.
+            Ok(Request::Down) => Answer {
+                then: Some(Box::new(|| os::exit_now(0))),
+                ..Answer::last(line(&members.take_down()))
+            },
+            Err(e) => Answer::last(refuse(format!("this is no request: {e}"))),
+        })
     };
     control::serve(socket, stranger, answer).map_err(|e| Error::os("listen on the lab's socket", e))
 }

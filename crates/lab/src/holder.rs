@@ -55,10 +55,14 @@ fn hold() -> Result<Infallible> {
     match prepare(&mut caller).and_then(bring_up) {
         Ok((lab, socket, life, tied)) => {
             let members = Arc::new(Members::new(lab.clone()));
-            let started = control::serve(socket, Arc::clone(&members))
-                .and_then(|()| if tied { tie(caller, Arc::clone(&members)) } else { Ok(()) });
+            let started = control::serve(socket, Arc::clone(&members)).and_then(|serving| {
+                if tied {
+                    tie(caller, Arc::clone(&members))?;
+                }
+                Ok(serving)
+            });
             let outcome = match &started {
-                Ok(()) => Outcome::Up(lab),
+                Ok(_) => Outcome::Up(lab),
                 Err(error) => Outcome::Failed(Report::from(error)),
             };
             if tell(&outcome).is_err() || started.is_err() {
@@ -66,7 +70,7 @@ fn hold() -> Result<Infallible> {
                 os::exit_now(1);
             }
             drop(output);
-            let _alive = life;
+            let _alive = (life, started);
             members.reap()
         }
         Err(error) => {

@@ -3,7 +3,7 @@
 //!
 //! The name is claimed before anything is made, and listened on when everything is there: in between, a second claim is
 //! refused by bind(2), and nobody who looks for names has to wait. Both ends look at whom they talk to: neither trusts
-//! anybody but root and its own user. The name goes with the process.
+//! anybody but root and its own user. The name goes with what holds it, or with the process.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
@@ -58,14 +58,27 @@ impl Answer {
     }
 }
 
-/// Answers on a claimed name from now on, each client on a thread of its own. Whoever is neither root nor this process's
-/// user gets `refusal` for whatever is asked.
+/// A name on which questions are answered. It is given up with the value.
+#[derive(Debug)]
+#[must_use = "nothing is answered once it is dropped"]
+pub struct Serving(OwnedFd);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Whoever waits for clients wakes up, and closes the other copy. It cannot fail on a socket that listens.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+}
+
+/// Answers on a claimed name from now on, each client on a thread of its own; one that gets `None` is hung up on. Whoever is
+/// neither root nor this process's user gets `refusal` for whatever is asked.
 pub fn serve(
     socket: OwnedFd,
     refusal: Vec<u8>,
-    answer: impl Fn(&[u8]) -> Answer + Send + Sync + 'static,
-) -> io::Result<()> {
+    answer: impl Fn(&[u8]) -> Option<Answer> + Send + Sync + 'static,
+) -> io::Result<Serving> {
     rustix::net::listen(&socket, 128)?;
+    let serving = Serving(socket.try_clone()?);
     let listener = UnixListener::from(socket);
     let answer = Arc::new(answer);
     // As many copies as there are clients, and this one.
@@ -73,7 +86,12 @@ pub fn serve(
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
     thread("control").spawn(move || {
         loop {
-            let Ok((client, _)) = listener.accept() else { continue };
+            let client = match listener.accept() {
+                Ok((client, _)) => client,
+                // The name was given up.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => return,
+                Err(_) => continue,
+            };
             if Arc::strong_count(&clients) > MAX_CLIENTS {
                 continue;
             }
@@ -86,11 +104,15 @@ pub fn serve(
             });
         }
     })?;
-    Ok(())
+    Ok(serving)
 }
 
 /// Answers one client until it has finished.
-fn attend(mut client: UnixStream, refusal: &[u8], answer: &dyn Fn(&[u8]) -> Answer) -> io::Result<()> {
+fn attend(
+    mut client: UnixStream,
+    refusal: &[u8],
+    answer: &dyn Fn(&[u8]) -> Option<Answer>,
+) -> io::Result<()> {
     client.set_read_timeout(Some(SILENCE))?;
     client.set_write_timeout(Some(SILENCE))?;
     let asker = Peer::of(&client)?;
@@ -105,7 +127,7 @@ fn attend(mut client: UnixStream, refusal: &[u8], answer: &dyn Fn(&[u8]) -> Answ
         if !asker.is_trusted() {
             return say(&mut client, refusal);
         }
-        let Answer { line, go_on, then } = answer(&line);
+        let Some(Answer { line, go_on, then }) = answer(&line) else { return Ok(()) };
         let said = say(&mut client, &line);
         if let Some(then) = then {
             then();
@@ -150,10 +172,16 @@ pub fn ask(name: &str, request: &[u8], patience: Duration, most: u64) -> Result<
     let mut answer = Vec::new();
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(&[request, b"\n"].concat())?;
-    BufReader::new(&stream).take(most).read_until(b'\n', &mut answer)?;
-    // It ended while it was asked.
-    if answer.is_empty() { Err(NoAnswer::Nobody) } else { Ok(answer) }
+    let asked = stream.write_all(&[request, b"\n"].concat());
+    match asked.and_then(|()| BufReader::new(&stream).take(most).read_until(b'\n', &mut answer)) {
+        Ok(read) if read > 0 => Ok(answer),
+        // It ended while it was asked: what it had not taken by then it has not read.
+        Ok(_) => Err(NoAnswer::Nobody),
+        Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+            Err(NoAnswer::Nobody)
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// The names behind a prefix on which somebody listens in the network namespace of the calling thread, in order.
@@ -192,8 +220,26 @@ Num       RefCount Protocol Flags    Type St Inode Path
         let socket = claim(&name).unwrap().unwrap();
         assert!(claim(&name).unwrap().is_none());
         assert!(matches!(ask(&name, b"x", SOON, 100), Err(NoAnswer::Nobody)), "nobody listens yet");
-        serve(socket, b"no".to_vec(), |line| Answer::line([b"you said ", line.trim_ascii()].concat()))
-            .unwrap();
+        let answer = |line: &[u8]| {
+            let line = line.trim_ascii();
+            (line != b"anybody?").then(|| Answer::line([b"you said ", line].concat()))
+        };
+        let serving = serve(socket, b"no".to_vec(), answer).unwrap();
         assert_eq!(ask(&name, b"hello", SOON, 100).unwrap(), b"you said hello\n");
+        assert!(matches!(ask(&name, b"anybody?", SOON, 100), Err(NoAnswer::Nobody)), "hung up on");
+        let mut open = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        say(&mut open, b"who was here before").unwrap();
+        let mut answers = BufReader::new(open.try_clone().unwrap()).lines();
+        assert_eq!(answers.next().unwrap().unwrap(), "you said who was here before");
+        drop(serving);
+        assert!(matches!(ask(&name, b"hello", SOON, 100), Err(NoAnswer::Nobody)), "it is given up");
+        say(&mut open, b"is answered").unwrap();
+        assert_eq!(answers.next().unwrap().unwrap(), "you said is answered");
+        // The thread that waited for clients has the other copy.
+        let deadline = std::time::Instant::now() + SOON;
+        while claim(&name).unwrap().is_none() {
+            assert!(std::time::Instant::now() < deadline, "the name was never given up");
+            std::thread::yield_now();
+        }
     }
 }

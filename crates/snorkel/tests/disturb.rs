@@ -10,6 +10,8 @@ mod docker;
 mod killed;
 #[path = "disturb/kit.rs"]
 mod kit;
+#[path = "disturb/many.rs"]
+mod many;
 #[path = "disturb/terminal.rs"]
 mod terminal;
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use snorkel_fault::FaultId;
 use snorkel_fault::carrier::Released;
-use snorkel_fault::control::{Healed, LinkStatus, SCHEMA, Status};
+use snorkel_fault::control::{Healed, LinkStatus, Measured, SCHEMA, Status, WireStatus};
 use snorkel_fault::findings::Found;
 use snorkel_fault::force::released;
 use snorkel_fault::plan::{Kind, Plan};
@@ -13,7 +13,7 @@ use super::table::{Cell, table};
 use super::text::printable;
 use crate::commands::hold::{Part, now};
 
-/// More rules than these are counted.
+/// What is more than these is counted.
 const FEW: usize = 4;
 
 /// A plan, a line for each thing that is to be done.
@@ -71,12 +71,13 @@ pub(crate) fn in_force(status: &Status) -> String {
     let mut does: Vec<&str> = status.links.iter().flat_map(|link| &link.does).map(String::as_str).collect();
     does.dedup();
     let does = if does.len() > FEW { format!("{} rules", does.len()) } else { does.join("; ") };
-    format!("{} is in force: {} {} ({does}){until}", status.id, status.kind.word(), links.join(", "))
+    format!("{} is in force: {} {} ({does}){until}", status.id, status.kind.word(), few(&links, ", "))
 }
 
 /// One line when a fault has ended.
 pub(crate) fn healed(healed: &Healed, last: Option<&Status>) -> String {
-    let mut words = healed.did.clone();
+    let mut words: Vec<String> =
+        Some(few(&healed.did, "; ")).filter(|did| !did.is_empty()).into_iter().collect();
     words.extend(healed.troubles.iter().map(|trouble| format!("NOT healed: {trouble}")));
     let counted = last.map(counted).filter(|words| !words.is_empty());
     let what = if words.is_empty() { "nothing was left to be done".to_owned() } else { words.join("; ") };
@@ -116,8 +117,19 @@ fn counted(status: &Status) -> String {
             words.push(format!("{} {word}", super::capture::thousands(of(verdict))));
         }
     }
-    let wires = status.links.iter().flat_map(|link| &link.wires);
-    for wire in wires.filter(|wire| wire.effect == "impair") {
+    // Each way, over all links.
+    let mut ways: Vec<WireStatus> = Vec::new();
+    for wire in status.links.iter().flat_map(|link| &link.wires).filter(|wire| wire.effect == "impair") {
+        match ways.iter_mut().find(|way| way.direction == wire.direction) {
+            Some(way) => {
+                way.entered += wire.entered;
+                way.returned += wire.returned;
+                way.delay = [way.delay, wire.delay].into_iter().flatten().reduce(Measured::with);
+            }
+            None => ways.push(wire.clone()),
+        }
+    }
+    for wire in ways {
         // What still waits is not lost yet, and what was doubled comes back twice: this is what can be said from outside.
         let missing = wire.entered.saturating_sub(wire.returned);
         let mut line = format!("{} {} packets", wire.direction, super::capture::thousands(wire.entered));
@@ -149,7 +161,7 @@ pub(crate) fn faults(faults: &[Status], style: Style) -> String {
             vec![
                 Cell::new(status.id.to_string()),
                 Cell::new(status.kind.word()),
-                Cell::new(status.links.iter().map(link_name).collect::<Vec<_>>().join(", ")),
+                Cell::new(few(&status.links.iter().map(link_name).collect::<Vec<_>>(), ", ")),
                 state,
                 Cell::new(span(now() - status.since)),
                 Cell::new(status.until.map_or_else(|| "-".to_owned(), |until| span(until - now()))),
@@ -160,6 +172,15 @@ pub(crate) fn faults(faults: &[Status], style: Style) -> String {
         })
         .collect();
     table(&["ID", "KIND", "LINK", "STATE", "SINCE", "LEFT", "WHO", "COUNTED", "WORDS"], &rows, style)
+}
+
+/// The first few of them, and how many more there are: where all are is `--json`.
+fn few(words: &[String], between: &str) -> String {
+    // One more is as short as its number.
+    if words.len() <= FEW + 1 {
+        return words.join(between);
+    }
+    format!("{} and {} more", words[..FEW].join(between), words.len() - FEW)
 }
 
 fn link_name(link: &LinkStatus) -> String {

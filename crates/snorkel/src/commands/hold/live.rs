@@ -102,8 +102,8 @@ pub(crate) struct EndedFault {
 
 /// How it all ended.
 pub(crate) struct Ended {
-    /// Each fault.
-    pub(crate) faults: Vec<EndedFault>,
+    /// Whether one could not be healed, or was over before its time.
+    pub(crate) troubled: bool,
     /// How the command ended, if there was one.
     pub(crate) command: Option<ExitStatus>,
     /// What went wrong with one that was to begin later.
@@ -112,6 +112,9 @@ pub(crate) struct Ended {
 
 /// Begins what is of this number.
 pub(crate) type Begin<'b> = &'b mut dyn FnMut(&mut Live<'_>, usize) -> Result<(), Failure>;
+
+/// Tells of one that has ended.
+pub(crate) type Tell<'t> = &'t mut dyn FnMut(&EndedFault) -> Result<(), Failure>;
 
 /// The holder of faults.
 pub(crate) struct Live<'a> {
@@ -131,6 +134,8 @@ pub(crate) struct Live<'a> {
     news: Vec<FaultId>,
     watches: Vec<(NetnsId, Subscription)>,
     command: Option<Running>,
+    /// Those that have ended and were not told of.
+    over: Vec<EndedFault>,
     ended: Ended,
     /// Whether the counters are shown as they grow.
     pub(crate) show: bool,
@@ -168,7 +173,8 @@ impl<'a> Live<'a> {
             news: Vec::new(),
             watches: Vec::new(),
             command: None,
-            ended: Ended { faults: Vec::new(), command: None, failure: None },
+            over: Vec::new(),
+            ended: Ended { troubled: false, command: None, failure: None },
             show: false,
         })
     }
@@ -183,14 +189,13 @@ impl<'a> Live<'a> {
     ) -> Result<(), Failure> {
         let claim = Claim::take(&plan.key(), self.journal)?;
         let id = claim.id.clone();
-        let means = means(&id, self.journal, self.guardian, self.open);
-        let force = Force::apply(plan, &means)?;
+        let force = Force::apply(plan, &self.means(&id, &|| push_deadlines(&self.held)))?;
         let followed = self.follow(&force);
         let served = match followed.and_then(|()| Ok(claim.serve(&self.desk)?)) {
             Ok(served) => served,
             // Nobody could find it, or it would not see its links go: then it is not held.
             Err(failure) => {
-                force.heal(&means);
+                force.heal(&self.means(&id, &|| push_deadlines(&self.held)));
                 return Err(failure);
             }
         };
@@ -257,7 +262,7 @@ impl<'a> Live<'a> {
     }
 
     /// Holds them until all have ended.
-    pub(crate) fn run(mut self, begin: Begin<'_>) -> Result<Ended, Failure> {
+    pub(crate) fn run(mut self, begin: Begin<'_>, tell: Tell<'_>) -> Result<Ended, Failure> {
         let mut tick = self.show.then(|| Instant::now() + TICK);
         while !self.held.is_empty() || !self.waiting.is_empty() || self.command.is_some() {
             let woken = self.wait(tick)?;
@@ -283,19 +288,17 @@ impl<'a> Live<'a> {
                 self.ended.command = Some(command.wait()?);
                 self.end_all();
             }
-            self.push_deadlines();
+            push_deadlines(&self.held);
             self.end_due(now);
             self.turn_due(now);
             if let Err(failure) = self.begin_due(begin) {
                 self.ended.failure = Some(failure);
             }
+            self.tell_over(tell);
             if tick.is_some_and(|tick| tick <= now) {
                 self.show_counters();
                 tick = Some(now + TICK);
             }
-        }
-        if self.show {
-            clear_line();
         }
         Ok(self.ended)
     }
@@ -355,10 +358,7 @@ impl<'a> Live<'a> {
                 drop(remains);
             }
             // It has ended between the question and now.
-            (_, None) => {
-                let nothing = Healed { id: asked.id.clone(), did: Vec::new(), troubles: Vec::new() };
-                asked.answer(&nothing);
-            }
+            (_, None) => drop(asked),
         }
     }
 
@@ -370,7 +370,8 @@ impl<'a> Live<'a> {
         let mut at = 0;
         while at < self.held.len() {
             let id = self.held[at].served.id.clone();
-            let means = means(&id, self.journal, self.guardian, self.open);
+            let (journal, guardian, open) = (self.journal, self.guardian, self.open);
+            let means = Means { id: &id, journal, guardian, open, meanwhile: &|| () };
             for point in self.held[at].force.forget_gone(&means) {
                 warn_plain(&format!("{id}: {point} is gone: its target has stopped or was started again"));
             }
@@ -381,14 +382,6 @@ impl<'a> Live<'a> {
             }
         }
         Ok(())
-    }
-
-    fn push_deadlines(&mut self) {
-        for held in self.held.iter().filter(|held| held.force.needs_pushing()) {
-            if let Err(error) = held.force.push_deadlines() {
-                warn_all([&format!("{}: {}", held.served.id, chain(&error))]);
-            }
-        }
     }
 
     fn end_due(&mut self, now: Instant) {
@@ -424,10 +417,28 @@ impl<'a> Live<'a> {
         let mut held = self.held.remove(at);
         let last = Some(held.status(&self.holder)).filter(|_| !gone);
         let id = held.served.id.clone();
-        let means = means(&id, self.journal, self.guardian, self.open);
-        let (healed, remains) = held.force.heal(&means);
-        self.ended.faults.push(EndedFault { healed: healed.clone(), last, gone });
+        let (healed, remains) = held.force.heal(&self.means(&id, &|| push_deadlines(&self.held)));
+        self.over.push(EndedFault { healed: healed.clone(), last, gone });
         (healed, remains)
+    }
+
+    fn means<'m>(&'m self, id: &'m FaultId, meanwhile: &'m dyn Fn()) -> Means<'m> {
+        Means { id, journal: self.journal, guardian: self.guardian, open: self.open, meanwhile }
+    }
+
+    /// Tells of those that have ended. If nobody takes that, all that is held is ended, too.
+    fn tell_over(&mut self, tell: Tell<'_>) {
+        let over = std::mem::take(&mut self.over);
+        if self.show && !over.is_empty() {
+            clear_line();
+        }
+        for one in &over {
+            self.ended.troubled |= !one.healed.troubles.is_empty() || one.gone;
+            if let Err(failure) = tell(one) {
+                self.ended.failure = Some(failure);
+                self.end_all();
+            }
+        }
     }
 
     fn show_counters(&mut self) {
@@ -438,13 +449,13 @@ impl<'a> Live<'a> {
     }
 }
 
-fn means<'a>(
-    id: &'a FaultId,
-    journal: &'a Journal,
-    guardian: Option<&'a Guardian>,
-    open: &'a dyn Fn(NetnsId) -> Result<Netns, Error>,
-) -> Means<'a> {
-    Means { id, journal, guardian, open }
+/// Has those count on that no link of the kernel's holds.
+fn push_deadlines(held: &[Held]) {
+    for held in held.iter().filter(|held| held.force.needs_pushing()) {
+        if let Err(error) = held.force.push_deadlines() {
+            warn_all([&format!("{}: {}", held.served.id, chain(&error))]);
+        }
+    }
 }
 
 /// Who this process is, for those who ask.

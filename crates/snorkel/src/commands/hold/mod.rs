@@ -27,7 +27,7 @@ use crate::commands::{print, warn_all};
 use crate::failure::{Failure, Outcome};
 use crate::render::faults as render;
 pub(crate) use detach::is_holder;
-use live::Live;
+use live::{EndedFault, Live};
 use rights::needs_rights;
 pub(crate) use world::World;
 
@@ -147,8 +147,14 @@ impl Hold {
             live.run_command(&self.command)?;
         }
         live.show = self.command.is_empty() && !self.detach && live::shows_counters(self.json);
-        let outcome = live.run(&mut begin)?;
-        self.tell(outcome)
+        let outcome = live.run(&mut begin, &mut |over| self.tell(over))?;
+        if let Some(failure) = outcome.failure {
+            return Err(failure);
+        }
+        if let Some(status) = outcome.command {
+            return child::end_as(status);
+        }
+        Ok(ExitCode::from(u8::from(outcome.troubled)))
     }
 
     fn show(&self, parts: &[Part], plans: &[Plan]) -> Outcome {
@@ -174,24 +180,14 @@ impl Hold {
         Ok(())
     }
 
-    /// Says what was done, and gives the status.
-    fn tell(&self, outcome: live::Ended) -> Outcome {
-        let mut failed = false;
-        for ended in &outcome.faults {
-            failed |= !ended.healed.troubles.is_empty() || ended.gone;
-            if self.json {
-                print(&format!("{}\n", serde_json::to_string(&ended.healed)?))?;
-            } else {
-                warn_plain(&render::healed(&ended.healed, ended.last.as_ref()));
-            }
+    /// Says what was done to end one.
+    fn tell(&self, over: &EndedFault) -> Result<(), Failure> {
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string(&over.healed)?))?;
+        } else {
+            warn_plain(&render::healed(&over.healed, over.last.as_ref()));
         }
-        if let Some(failure) = outcome.failure {
-            return Err(failure);
-        }
-        if let Some(status) = outcome.command {
-            return child::end_as(status);
-        }
-        Ok(ExitCode::from(u8::from(failed)))
+        Ok(())
     }
 }
 
