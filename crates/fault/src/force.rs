@@ -21,8 +21,8 @@ pub struct Means<'a> {
     pub guardian: Option<&'a Guardian>,
     /// Opens a namespace of the snapshot, and proves that it is the one.
     pub open: &'a dyn Fn(NetnsId) -> Result<Netns>,
-    /// Called between any two links, of which each may take the kernel some milliseconds: has what else is held count on
-    /// ([`Force::push_deadlines`]).
+    /// Called after each link that is put in force, looked at or healed, which may take the kernel some milliseconds: has
+    /// what else is held count on ([`Force::push_deadlines`]).
     pub meanwhile: &'a dyn Fn(),
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -58,7 +58,7 @@ impl Answer {
     }
 }
 
-/// A name on which questions are answered. It is given up with the value.
+/// A name on which questions are answered, as long as the value is there; it is free a moment later.
 #[derive(Debug)]
 #[must_use = "nothing is answered once it is dropped"]
 pub struct Serving(OwnedFd);
@@ -146,20 +146,36 @@ fn say(client: &mut UnixStream, line: &[u8]) -> io::Result<()> {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// Nobody listens on that name, or whoever did has ended while it was asked.
+    /// Nobody listens on that name, or no more: whoever did has ended while it was asked.
     #[error("nobody listens")]
     Nobody,
     /// Somebody does whose word is not to be trusted: neither root nor the user who asks.
     #[error("user {0} listens, who is neither root nor the one who asks")]
     Stranger(u32),
-    /// A system call failed, or the answer took too long.
+    /// A system call failed, the answer took too long, or there was none.
     #[error(transparent)]
     Os(#[from] io::Error),
 }
 
 /// Asks whoever listens on a name, and only if it can be trusted. Gives the one line of the answer, which is not longer
-/// than `most` bytes.
+/// than `most` bytes. Whoever hangs up without an answer is asked again: it has ended, or has too many clients.
 pub fn ask(name: &str, request: &[u8], patience: Duration, most: u64) -> Result<Vec<u8>, NoAnswer> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let end = Instant::now() + patience;
+    loop {
+        match ask_once(name, request, patience, most) {
+            Err(NoAnswer::Os(e)) if hung_up(&e) && Instant::now() < end => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+}
+
+fn hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+fn ask_once(name: &str, request: &[u8], patience: Duration, most: u64) -> Result<Vec<u8>, NoAnswer> {
     let address = SocketAddr::from_abstract_name(name)?;
     let mut stream = UnixStream::connect_addr(&address).map_err(|e| match e.raw_os_error() {
         Some(libc::ECONNREFUSED) => NoAnswer::Nobody,
@@ -172,16 +188,9 @@ pub fn ask(name: &str, request: &[u8], patience: Duration, most: u64) -> Result<
     let mut answer = Vec::new();
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    let asked = stream.write_all(&[request, b"\n"].concat());
-    match asked.and_then(|()| BufReader::new(&stream).take(most).read_until(b'\n', &mut answer)) {
-        Ok(read) if read > 0 => Ok(answer),
-        // It ended while it was asked: what it had not taken by then it has not read.
-        Ok(_) => Err(NoAnswer::Nobody),
-        Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-            Err(NoAnswer::Nobody)
-        }
-        Err(e) => Err(e.into()),
-    }
+    stream.write_all(&[request, b"\n"].concat())?;
+    BufReader::new(&stream).take(most).read_until(b'\n', &mut answer)?;
+    if answer.is_empty() { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) } else { Ok(answer) }
 }
 
 /// The names behind a prefix on which somebody listens in the network namespace of the calling thread, in order.
@@ -226,7 +235,8 @@ Num       RefCount Protocol Flags    Type St Inode Path
         };
         let serving = serve(socket, b"no".to_vec(), answer).unwrap();
         assert_eq!(ask(&name, b"hello", SOON, 100).unwrap(), b"you said hello\n");
-        assert!(matches!(ask(&name, b"anybody?", SOON, 100), Err(NoAnswer::Nobody)), "hung up on");
+        let hung_up_on = ask(&name, b"anybody?", Duration::from_millis(50), 100);
+        assert!(matches!(hung_up_on, Err(NoAnswer::Os(_))), "it lives: {hung_up_on:?}");
         let mut open = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         say(&mut open, b"who was here before").unwrap();
         let mut answers = BufReader::new(open.try_clone().unwrap()).lines();
@@ -236,9 +246,9 @@ Num       RefCount Protocol Flags    Type St Inode Path
         say(&mut open, b"is answered").unwrap();
         assert_eq!(answers.next().unwrap().unwrap(), "you said is answered");
         // The thread that waited for clients has the other copy.
-        let deadline = std::time::Instant::now() + SOON;
+        let deadline = Instant::now() + SOON;
         while claim(&name).unwrap().is_none() {
-            assert!(std::time::Instant::now() < deadline, "the name was never given up");
+            assert!(Instant::now() < deadline, "the name was never given up");
             std::thread::yield_now();
         }
     }

@@ -32,7 +32,9 @@ pub fn threads() -> io::Result<usize> {
         let tasks = tasks.collect::<io::Result<Vec<_>>>()?;
         let exiting = tasks.iter().filter(|task| is_exiting(task)).count();
         let all = process::stat_field(&std::fs::read_to_string("/proc/self/stat")?, NUM_THREADS);
-        if all == Some(tasks.len() as u64) && tasks.iter().all(|task| task.exists()) {
+        if all.ok_or(io::ErrorKind::InvalidData)? == tasks.len() as u64
+            && tasks.iter().all(|task| task.exists())
+        {
             return Ok(tasks.len() - exiting);
         }
     }

@@ -117,21 +117,21 @@ fn counted(status: &Status) -> String {
             words.push(format!("{} {word}", super::capture::thousands(of(verdict))));
         }
     }
-    // Each way, over all links.
-    let mut ways: Vec<WireStatus> = Vec::new();
+    // Each way, over all links; with what is missing in each wire, as what is doubled in one makes up for no other's.
+    let mut ways: Vec<(WireStatus, u64)> = Vec::new();
     for wire in status.links.iter().flat_map(|link| &link.wires).filter(|wire| wire.effect == "impair") {
-        match ways.iter_mut().find(|way| way.direction == wire.direction) {
-            Some(way) => {
+        // What still waits is not lost yet, and what was doubled comes back twice: this is what can be said from outside.
+        let lacks = wire.entered.saturating_sub(wire.returned);
+        match ways.iter_mut().find(|(way, _)| way.direction == wire.direction) {
+            Some((way, missing)) => {
+                *missing += lacks;
                 way.entered += wire.entered;
-                way.returned += wire.returned;
                 way.delay = [way.delay, wire.delay].into_iter().flatten().reduce(Measured::with);
             }
-            None => ways.push(wire.clone()),
+            None => ways.push((wire.clone(), lacks)),
         }
     }
-    for wire in ways {
-        // What still waits is not lost yet, and what was doubled comes back twice: this is what can be said from outside.
-        let missing = wire.entered.saturating_sub(wire.returned);
+    for (wire, missing) in ways {
         let mut line = format!("{} {} packets", wire.direction, super::capture::thousands(wire.entered));
         if missing > 0 {
             let share = missing as f64 / wire.entered as f64 * 100.0;

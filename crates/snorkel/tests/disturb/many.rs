@@ -29,7 +29,7 @@ fn a_fault_stays_in_force_while_one_at_many_links_begins_and_ends() {
     let mut held = Held::spawn(&["apply", path], &[("SNORKEL_FAULT_CLSACT", "1")]);
     held.wait_for(" is in force: cut");
     let ping = ["exec", &site.client, "--", "ping", "-q", "-i", "0.02", "-w", "60", WEB];
-    let ping = snorkel(ping).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ping = snorkel(ping).stdout(Stdio::piped()).spawn().unwrap();
     let begun = held.wait_for(" is in force: impair");
     assert!(begun.contains(" and 56 more (") && begun.len() < 400, "{begun}");
     let ended = held.wait_for(" is healed");
@@ -37,10 +37,12 @@ fn a_fault_stays_in_force_while_one_at_many_links_begins_and_ends() {
     // One that is over is nobody's any more, though its holder lives on.
     let id = ended.trim_start_matches("snorkel: ").split(' ').next().unwrap();
     let listed = run(["faults"]);
-    assert!(!listed.stdout.contains(id) && !listed.stderr.contains(&format!(" {id} ")), "{listed:?}");
+    let first = |line: &str| line.split(' ').next() == Some(id);
+    assert!(!listed.stdout.lines().any(first) && !listed.stderr.contains(&format!(" {id} ")), "{listed:?}");
+    assert_eq!(ping.try_wait().unwrap(), None, "it has asked all the time");
     signal(ping.id(), libc::SIGINT);
     let answers = ping.wait_with_output().unwrap();
     let answers = String::from_utf8_lossy(&answers.stdout);
-    assert!(answers.contains(" 0 received"), "{answers}");
+    assert!(answers.contains(" 0 received") && !answers.contains("\n0 packets"), "{answers}");
     held.interrupt();
 }

@@ -270,7 +270,9 @@ impl<'a> Live<'a> {
             if woken.signal {
                 self.take_signal()?;
             }
-            while let Some(asked) = self.desk.next().filter(|_| woken.question) {
+            while woken.question
+                && let Some(asked) = self.desk.next()
+            {
                 self.answer(asked);
             }
             if woken.guardian {
@@ -291,10 +293,11 @@ impl<'a> Live<'a> {
             push_deadlines(&self.held);
             self.end_due(now);
             self.turn_due(now);
-            if let Err(failure) = self.begin_due(begin) {
-                self.ended.failure = Some(failure);
-            }
             self.tell_over(tell);
+            if let Err(failure) = self.begin_due(begin) {
+                self.ended.failure.get_or_insert(failure);
+                self.tell_over(tell);
+            }
             if tick.is_some_and(|tick| tick <= now) {
                 self.show_counters();
                 tick = Some(now + TICK);
@@ -426,16 +429,20 @@ impl<'a> Live<'a> {
         Means { id, journal: self.journal, guardian: self.guardian, open: self.open, meanwhile }
     }
 
-    /// Tells of those that have ended. If nobody takes that, all that is held is ended, too.
+    /// Tells of those that have ended. If nobody takes that, all that is held is ended, too, and what could not be healed is
+    /// said on stderr.
     fn tell_over(&mut self, tell: Tell<'_>) {
-        let over = std::mem::take(&mut self.over);
-        if self.show && !over.is_empty() {
+        if self.show && !self.over.is_empty() {
             clear_line();
         }
-        for one in &over {
+        while !self.over.is_empty() {
+            let one = self.over.remove(0);
             self.ended.troubled |= !one.healed.troubles.is_empty() || one.gone;
-            if let Err(failure) = tell(one) {
-                self.ended.failure = Some(failure);
+            if let Err(failure) = tell(&one) {
+                self.ended.failure.get_or_insert(failure);
+                for trouble in &one.healed.troubles {
+                    warn_plain(&format!("{}: NOT healed: {trouble}", one.healed.id));
+                }
                 self.end_all();
             }
         }
