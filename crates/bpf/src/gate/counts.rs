@@ -25,8 +25,9 @@ pub struct WireCounts {
 }
 
 /// Measured delays. Not every packet is looked at: one in sixty-four, and each that comes a millisecond or more after the one
-/// that was looked at before. Of those that come back joined the first alone is measured, if it was looked at. Packets that are alike in length and in their first 96 bytes after the Ethernet header
-/// are taken for one another; one that is changed on its way is not measured.
+/// that was looked at before. Of those that come back joined the first alone is measured, if it was looked at. Packets that
+/// are alike in length and in their first 96 bytes after the Ethernet header are taken for one another; one that is changed
+/// on its way is not measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delay {
     /// How many packets were measured.
