@@ -11,6 +11,10 @@
 // with its mark. One with a larger rank comes from a gate that is gone, and is fresh. Packets lose their mark when they
 // cross from one namespace to another (skb_scrub_packet), so that nothing inside a target can forge one.
 //
+// Where the kernel has no links that take a program off when its process ends, `jump_out` and `jump_in` are filters that
+// outlive the process, and all they do is to jump to the gate (a tail call). The table they jump by is emptied by the kernel
+// when no process has it open any more (prog_array_map_clear, kernel/bpf/arraymap.c): from then on everything passes.
+//
 // Headers are read by bpf_skb_load_bytes, also where they are not in the linear part; packets are never changed.
 
 #include "fault.h"
@@ -34,6 +38,14 @@ struct {
     TYPE(key, __u32);
     TYPE(value, struct state);
 } states SEC(".maps");
+
+// The gate of each direction, for `jump_out` and `jump_in`.
+struct {
+    NUMBER(type, BPF_MAP_TYPE_PROG_ARRAY);
+    NUMBER(max_entries, 2);
+    TYPE(key, __u32);
+    TYPE(value, __u32);
+} jump_table SEC(".maps");
 
 struct {
     NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -175,11 +187,6 @@ INLINE int gate(struct __sk_buff *skb, const __u32 direction) {
         if (newer == 0)
             return NEXT;
     }
-    if (state->deadline && monotonic() > state->deadline) {
-        if (mark == ALIVE && skb->ifindex == LOOPBACK)
-            skb->mark = DEAD;
-        return NEXT;
-    }
     if (!state->armed || !rule_total[direction])
         return NEXT;
     __u32 number = judge(skb, direction);
@@ -220,6 +227,24 @@ int gate_out(struct __sk_buff *skb) {
 SEC("classifier")
 int gate_in(struct __sk_buff *skb) {
     return gate(skb, IN);
+}
+
+INLINE int jump(struct __sk_buff *skb, const __u32 direction) {
+    tail_call(skb, &jump_table, direction);
+    // There is nothing to jump to: nobody holds the gate any more.
+    if (skb->mark == PROBE && skb->ifindex == LOOPBACK)
+        skb->mark = DEAD;
+    return NEXT;
+}
+
+SEC("classifier")
+int jump_out(struct __sk_buff *skb) {
+    return jump(skb, OUT);
+}
+
+SEC("classifier")
+int jump_in(struct __sk_buff *skb) {
+    return jump(skb, IN);
 }
 
 // A number that tells a packet from others of its wire: its length and its first bytes after the Ethernet header. Two

@@ -21,8 +21,7 @@
 /* The mark of a packet of BPF_PROG_TEST_RUN: decide, count nothing, and put the number of the rule (MAX_RULES: none) into
    the lower half. */
 #define PROBE 0x534fffff
-/* Likewise: answer whether the deadline lies in the past, which it does once nobody holds the gate, by the mark DEAD. */
-#define ALIVE 0x534ffffe
+/* What becomes of that mark if nobody holds the gate any more. */
 #define DEAD 0x534ffffd
 #define MARK_KIND 0xffff0000
 #define MARK_RANK 0x0000ffff
@@ -61,8 +60,6 @@ struct wire {
 
 /* What is known only when the gate is attached, or changes while it is. */
 struct state {
-    /* Monotonic nanoseconds after which everything passes; 0: never. */
-    __u64 deadline;
     /* The attach point. */
     __u32 link;
     /* 1: rules count. 0: everything passes. */

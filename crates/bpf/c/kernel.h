@@ -25,6 +25,7 @@
 static void *(*const lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const update)(void *map, const void *key, const void *value, __u64 flags) = (void *)BPF_FUNC_map_update_elem;
 static long (*const erase)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
+static long (*const tail_call)(void *skb, void *jump_table, __u32 index) = (void *)BPF_FUNC_tail_call;
 static __u64 (*const ticks)(void) = (void *)BPF_FUNC_jiffies64;
 static __u64 (*const monotonic)(void) = (void *)BPF_FUNC_ktime_get_ns;
 static long (*const load_bytes)(const void *skb, __u32 offset, void *to, __u32 length) = (void *)BPF_FUNC_skb_load_bytes;

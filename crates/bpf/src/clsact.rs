@@ -2,7 +2,7 @@
 //! qdisc makes (tc-bpf(8)).
 //!
 //! No descriptor holds such a filter: dropping the value removes it, but a killed process leaves it behind. So programs
-//! that are attached like this must do nothing by themselves once nobody is there (c/fault.h, `deadline`), and their
+//! that are attached like this must do nothing by themselves once nobody is there (c/fault.c, `jump`), and their
 //! names say whose they are: `snorkel:PROGRAM`, with `:qdisc` behind it where the qdisc was made for them too. Qdiscs and
 //! filters of others are never changed or removed.
 
@@ -180,7 +180,7 @@ impl Drop for Clsact {
     fn drop(&mut self) {
         if let Err(error) = self.remove() {
             let error = snorkel_netns::chain(&error);
-            tracing::warn!(link = %self.link, error, "filters could not be removed; they let everything pass soon");
+            tracing::warn!(link = %self.link, error, "filters could not be removed; they lead to nothing");
         }
     }
 }

@@ -124,6 +124,16 @@ impl Object {
         self.programs.get(program).map(AsFd::as_fd).ok_or_else(|| lacks(self.name, program))
     }
 
+    /// Has a table of programs (BPF_MAP_TYPE_PROG_ARRAY) lead to a program from a place of it. The kernel empties the table
+    /// when no process has it open any more.
+    pub(crate) fn set_jump(&self, table: &str, place: u32, to: BorrowedFd<'_>) -> Result<()> {
+        let Map::ProgramArray(table) = self.map(table)? else { return Err(lacks(self.name, table)) };
+        // A program is given by its descriptor, as a value of four bytes.
+        let to = to.as_raw_fd().to_ne_bytes();
+        sys::update(table.fd().as_fd(), place, &to)
+            .map_err(|e| Error::os("enter a program in a table of programs", e))
+    }
+
     /// A map, to be read.
     pub(crate) fn map(&self, map: &str) -> Result<&Map> {
         self.maps.get(map).ok_or_else(|| lacks(self.name, map))

@@ -252,19 +252,23 @@ pub(crate) fn load_classifier(
 
 /// Fills the only element of an array map, whose values are as long as `value`; a constant one can be written no more.
 pub(crate) fn fill(map: BorrowedFd<'_>, value: &[u8], constant: bool) -> io::Result<()> {
-    let key = 0u32;
+    update(map, 0, value)?;
+    if constant {
+        // Its attribute is the descriptor alone.
+        bpf(BPF_MAP_FREEZE, &mut number(map))?;
+    }
+    Ok(())
+}
+
+/// Writes an element of an array map, whose values are as long as `value`.
+pub(crate) fn update(map: BorrowedFd<'_>, key: u32, value: &[u8]) -> io::Result<()> {
     let mut attr = ElementAttr {
         map_fd: number(map),
         key: (&raw const key) as u64,
         value: value.as_ptr() as u64,
         ..ElementAttr::default()
     };
-    bpf(BPF_MAP_UPDATE_ELEM, &mut attr)?;
-    if constant {
-        // Its attribute is the descriptor alone.
-        bpf(BPF_MAP_FREEZE, &mut number(map))?;
-    }
-    Ok(())
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
 /// What a link attaches to.

@@ -8,8 +8,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use common::{World, eventually, received_before, rule};
+use common::{World, eventually, methods, received_before, rule};
 use snorkel_bpf::gate::{self, AttachPoint, Direction, Gate, Method, Protocol, Rule, Verdict};
 use snorkel_bpf::probe;
 use snorkel_netns::Netns;
@@ -18,12 +19,12 @@ use snorkel_rtnl::{FilterSide, IfIndex, Socket};
 /// Where the holder is told: the namespace's path, the link, the way.
 const HOLDER: &str = "SNORKEL_TEST_HOLDER";
 
-/// Another process that cuts the target off, and holds the gate until it is killed.
-fn hold(world: &World, method: &str) -> Child {
+/// Another process that cuts the target off for datagrams, and holds the gate until it is killed.
+fn hold(world: &World, method: Method) -> Child {
     let netns = format!("/proc/{}/fd/{}", std::process::id(), world.host.as_fd().as_raw_fd());
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_holder", "--ignored", "--nocapture"])
-        .env(HOLDER, format!("{netns} {} {method}", world.port))
+        .env(HOLDER, format!("{netns} {} {method:?}", world.port))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -41,7 +42,7 @@ fn the_holder() {
     let mut words = told.split(' ');
     let netns = Netns::open(Path::new(words.next().unwrap())).unwrap();
     let link = IfIndex::new(words.next().unwrap().parse().unwrap()).unwrap();
-    let method = if words.next().unwrap() == "tcx" { Method::Tcx } else { Method::Clsact };
+    let method = if words.next().unwrap() == "Tcx" { Method::Tcx } else { Method::Clsact };
     let cut = Direction::ALL.map(|to| Rule { protocol: Some(Protocol::Udp), ..rule(to, Verdict::Drop) });
     let mut gate = Gate::load(&cut, &[]).unwrap();
     gate.attach_by(&AttachPoint { netns: &netns, link, inside: false }, method).unwrap();
@@ -57,7 +58,7 @@ fn the_kernel_takes_links_back_at_once() {
     let (from, to) = (world.udp_in_target(common::TARGET4), world.udp_in_host(common::HOST4));
     let links = || probe::links().unwrap().into_iter().collect::<BTreeSet<u32>>();
     let before = links();
-    let mut holder = hold(&world, "tcx");
+    let mut holder = hold(&world, Method::Tcx);
     let meanwhile: BTreeSet<u32> = links().difference(&before).copied().collect();
     assert!(meanwhile.len() >= 2, "a link for each direction");
     from.send_to(b"lost", to.local_addr().unwrap()).unwrap();
@@ -69,8 +70,39 @@ fn the_kernel_takes_links_back_at_once() {
     assert!(received_before(&to, b"found").is_empty());
 }
 
+/// No clock decides: a holder that gets no processor, here for longer than any watchdog of seconds would have patience,
+/// holds what it holds; and with its death everything passes.
 #[test]
-fn filters_let_everything_pass_and_are_swept_away_when_nobody_holds_them() {
+fn a_gate_is_in_force_as_long_as_its_holder_lives_though_it_does_nothing() {
+    for method in methods() {
+        let world = World::new();
+        let (from, to) = (world.udp_in_target(common::TARGET4), world.udp_in_host(common::HOST4));
+        let send = |text: &[u8]| from.send_to(text, to.local_addr().unwrap()).unwrap();
+        let mut holder = hold(&world, method);
+        let pid = rustix::process::Pid::from_child(&holder);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3) {
+            send(b"lost");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        to.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 16];
+        let first = eventually(
+            || {
+                send(b"found");
+                to.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())
+            },
+            Option::is_some,
+        );
+        assert_eq!(first.as_deref(), Some(&b"found"[..]), "{method:?}");
+    }
+}
+
+#[test]
+fn filters_are_swept_away_when_nobody_holds_them() {
     let world = World::new();
     let mut socket = Socket::open_in(&world.host).unwrap();
     let mut look = || {
@@ -78,25 +110,25 @@ fn filters_let_everything_pass_and_are_swept_away_when_nobody_holds_them() {
         (socket.qdiscs(Some(world.port)).unwrap(), filters)
     };
     let before = look();
-    let mut holder = hold(&world, "clsact");
-    // Nobody pushes the holder's deadline on; one that is held is not to be touched.
-    let mut held = Gate::load(&[], &[]).unwrap();
+    let mut holder = hold(&world, Method::Clsact);
+    // One that is held is not to be touched, and what asks it is no packet of its own.
+    let mut held = Gate::load(&[rule(Direction::Out, Verdict::Drop)], &[]).unwrap();
     held.attach_by(&world.at(), Method::Clsact).unwrap();
-    held.push_deadline(common::LONG).unwrap();
     holder.kill().unwrap();
     holder.wait().unwrap();
     let mut removed = 0;
     eventually(
         || {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
             let swept = gate::sweep(&world.host, world.port).unwrap();
             removed += swept.removed;
             swept.alive
         },
-        |alive| *alive == 2,
+        |alive| *alive == 1,
     );
     assert_eq!(removed, 2);
     held.verify().unwrap();
+    assert_eq!(common::packets(&held), [0]);
     drop(held);
     assert_eq!(look(), before);
 }

@@ -7,7 +7,7 @@ mod common;
 use std::net::UdpSocket;
 
 use common::{Wire, World, methods, packets, received_before, rule};
-use snorkel_bpf::gate::{AHEAD, Direction, Gate, Method, Protocol, Rule, Verdict, WireNumber};
+use snorkel_bpf::gate::{Direction, Gate, Method, Protocol, Rule, Verdict, WireNumber};
 use snorkel_rtnl::{AttachedQdisc, FilterSide, Qdisc, Socket};
 
 fn udp_into_a_wire(direction: Direction) -> Rule {
@@ -18,7 +18,6 @@ fn attached(world: &World, method: Method, rules: &[Rule], wires: &[&Wire], dire
     let ends: Vec<_> = wires.iter().map(|wire| wire.ends(direction)).collect();
     let mut gate = Gate::load(rules, &ends).unwrap();
     gate.attach_by(&world.at(), method).unwrap();
-    gate.push_deadline(common::LONG).unwrap();
     gate.verify().unwrap();
     gate
 }
@@ -119,30 +118,6 @@ fn a_qdisc_that_was_made_for_gates_goes_with_the_last_of_them() {
     assert_ne!(socket.qdiscs(Some(world.port)).unwrap(), before);
     drop(second);
     assert_eq!(socket.qdiscs(Some(world.port)).unwrap(), before);
-}
-
-#[test]
-fn filters_let_everything_pass_once_nobody_pushes_the_deadline_on() {
-    let world = World::new();
-    let (from, to) = (world.udp_in_target(common::TARGET4), world.udp_in_host(common::HOST4));
-    let all = [Rule { protocol: Some(Protocol::Udp), ..rule(Direction::Out, Verdict::Drop) }];
-    let gate = attached(&world, Method::Clsact, &all, &[], Direction::Out);
-    gate.push_deadline(AHEAD).unwrap();
-    to.set_nonblocking(true).unwrap();
-    let mut buffer = [0; 16];
-    // Until the first arrives: that one comes at all is what is claimed.
-    let arrived = common::eventually(
-        || {
-            from.send_to(b"one", to.local_addr().unwrap()).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(1));
-            to.recv(&mut buffer).ok()
-        },
-        Option::is_some,
-    );
-    assert_eq!(arrived, Some(3));
-    assert!(gate.verify().is_err(), "its rules do not count any more");
-    gate.push_deadline(common::LONG).unwrap();
-    gate.verify().unwrap();
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Carrier {
             Some(earlier) => (earlier.was_up, socket.keep(about.index)?),
             None => (link.flags.up, socket.keep(about.index)?),
         };
-        let entry = Entry::new(About { guardian: Some(guardian.who()), ..about }, was_up, kept)?;
+        let entry = Entry::new(about, was_up, kept)?;
         reached("before-journal");
         locked.write(&entry)?;
         reached("journalled");

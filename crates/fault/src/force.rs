@@ -17,13 +17,11 @@ pub struct Means<'a> {
     pub id: &'a FaultId,
     /// Where it is written down.
     pub journal: &'a Journal,
-    /// Who takes links up again; needed if the plan sets any down.
+    /// Who takes back what the kernel does not, should this process die ([`leaves_behind`]); needed if the plan sets links
+    /// down.
     pub guardian: Option<&'a Guardian>,
     /// Opens a namespace of the snapshot, and proves that it is the one.
     pub open: &'a dyn Fn(NetnsId) -> Result<Netns>,
-    /// Called after each link that is put in force, looked at or healed, which may take the kernel some milliseconds: has
-    /// what else is held count on ([`Force::push_deadlines`]).
-    pub meanwhile: &'a dyn Fn(),
 }
 
 /// A plan that is carried out.
@@ -52,7 +50,7 @@ impl Force {
     /// Carries out the plan and sees that it is in force. If anything fails, everything is taken back.
     pub fn apply(plan: &Plan, means: &Means<'_>) -> Result<Force> {
         let mut force = Force { parts: Vec::new(), does: plan.does(), private: None, flap: None, on: true };
-        match force.take_all(plan, means).and_then(|()| force.verify(means)) {
+        match force.take_all(plan, means).and_then(|()| force.verify()) {
             Ok(()) => Ok(force),
             Err(error) => {
                 // What went wrong first is what is told.
@@ -66,15 +64,8 @@ impl Force {
         for (number, step) in plan.steps.iter().enumerate() {
             let part = self.take(number, step, means)?;
             self.parts.push((step.point.clone(), part));
-            self.count_on(means)?;
         }
         Ok(())
-    }
-
-    /// Has nothing that is in force go out of it while the next link is seen to.
-    fn count_on(&self, means: &Means<'_>) -> Result<()> {
-        (means.meanwhile)();
-        self.push_deadlines()
     }
 
     fn take(&mut self, number: usize, step: &Step, means: &Means<'_>) -> Result<Part> {
@@ -110,31 +101,8 @@ impl Force {
     }
 
     /// Whether everything is as it should be; the first thing that is not.
-    fn verify(&mut self, means: &Means<'_>) -> Result<()> {
-        for at in 0..self.parts.len() {
-            match &mut self.parts[at].1 {
-                Part::Carrier(carrier) => carrier.verify()?,
-                Part::Judged(judged, _) => judged.verify()?,
-            }
-            self.count_on(means)?;
-        }
-        Ok(())
-    }
-
-    /// Whether [`Force::push_deadlines`] has to be called every 200 ms: on kernels whose links hold no gate (before 6.6).
-    pub fn needs_pushing(&self) -> bool {
-        self.parts.iter().any(|(_, part)| matches!(part, Part::Judged(judged, _) if judged.needs_pushing()))
-    }
-
-    /// Has gates that no link holds count on for a while. All are tried; the first error is told.
-    pub fn push_deadlines(&self) -> Result<()> {
-        let mut first = Ok(());
-        for (_, part) in &self.parts {
-            if let Part::Judged(judged, _) = part {
-                first = first.and(judged.push_deadline());
-            }
-        }
-        first
+    fn verify(&mut self) -> Result<()> {
+        self.parts.iter_mut().try_for_each(|(_, part)| part.verify())
     }
 
     /// How it comes and goes, if it does.
@@ -201,13 +169,10 @@ impl Force {
         self.parts
             .iter_mut()
             .map(|(point, part)| {
-                let (how, verified) = match part {
-                    Part::Carrier(carrier) => ("carrier", carrier.verify()),
-                    Part::Judged(judged, _) => ("packets", judged.verify()),
-                };
-                let counted = match part {
-                    Part::Carrier(_) => Ok((Vec::new(), Vec::new())),
-                    Part::Judged(judged, _) => judged.statuses(),
+                let verified = part.verify();
+                let (how, counted) = match part {
+                    Part::Carrier(_) => ("carrier", Ok((Vec::new(), Vec::new()))),
+                    Part::Judged(judged, _) => ("packets", judged.statuses()),
                 };
                 let trouble = verified.err().or(counted.as_ref().err().map(|e| Error::NotInForce(chain(e))));
                 let (rules, wires) = counted.unwrap_or_default();
@@ -240,7 +205,6 @@ impl Force {
                 Ok(did) => healed.did.push(format!("{point}: {did}")),
                 Err(error) => healed.troubles.push(format!("{point}: {}", chain(&error))),
             }
-            (means.meanwhile)();
         }
         healed.did.reverse();
         (healed, remains)
@@ -257,6 +221,14 @@ pub struct Remains {
 }
 
 impl Part {
+    /// Whether it is as it should be.
+    fn verify(&mut self) -> Result<()> {
+        match self {
+            Part::Carrier(carrier) => carrier.verify(),
+            Part::Judged(judged, _) => judged.verify(),
+        }
+    }
+
     /// Takes it back; what was done, in words.
     fn heal(self, means: &Means<'_>, remains: &mut Remains) -> Result<String> {
         match self {
@@ -286,7 +258,7 @@ fn about(number: usize, point: &Point, means: &Means<'_>) -> About {
     About {
         fault: means.id.clone(),
         number,
-        guardian: None,
+        guardian: means.guardian.map(Guardian::who),
         netns: place.netns,
         index: place.index,
         link: place.name.clone(),
@@ -295,23 +267,48 @@ fn about(number: usize, point: &Point, means: &Means<'_>) -> About {
     }
 }
 
-/// Writes down that filters will stand at a link, if the kernel does not take them away with the process.
+/// Whether something of a plan would stay if its process was killed, so that a guardian is to take it back: a link that is
+/// down, and filters where the kernel has no tcx.
+pub fn leaves_behind(plan: &Plan, open: &dyn Fn(NetnsId) -> Result<Netns>) -> Result<bool> {
+    if plan.sets_links_down() {
+        return Ok(true);
+    }
+    // One link is as good as another: what they can do is the kernel's.
+    let Some(step) = plan.steps.first() else { return Ok(false) };
+    leaves_filters(&step.point, &open(step.point.place.netns)?)
+}
+
+fn leaves_filters(point: &Point, netns: &Netns) -> Result<bool> {
+    Ok(method(&attach_point(&point.place, netns))? == Method::Clsact)
+}
+
+/// Writes down that filters will stand at a link, if the kernel does not take them away with the process, and tells the
+/// guardian.
 fn write_down(number: usize, point: &Point, netns: &Netns, means: &Means<'_>) -> Result<Option<Box<Entry>>> {
-    if method(&attach_point(&point.place, netns))? != Method::Clsact {
+    if !leaves_filters(point, netns)? {
         return Ok(None);
     }
     let entry = Entry::of_filters(about(number, point, means))?;
     means.journal.make()?.write(&entry)?;
+    if let Some(guardian) = means.guardian {
+        guardian.guard(&entry, netns).inspect_err(|_| {
+            // What went wrong first is what is told.
+            let _ = strike_out(Some(&entry), means);
+        })?;
+    }
     Ok(Some(Box::new(entry)))
 }
 
 /// Removes what was written down.
 fn strike_out(entry: Option<&Entry>, means: &Means<'_>) -> Result<()> {
     let Some(entry) = entry else { return Ok(()) };
-    match means.journal.lock()? {
-        Some(locked) => locked.remove(entry),
-        None => Ok(()),
+    if let Some(locked) = means.journal.lock()? {
+        locked.remove(entry)?;
     }
+    if let Some(guardian) = means.guardian {
+        guardian.release(entry);
+    }
+    Ok(())
 }
 
 /// What became of a link, in words.

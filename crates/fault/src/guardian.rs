@@ -1,7 +1,8 @@
-//! The guardian: a second process that takes back what its holder set down, should the holder end without doing so.
+//! The guardian: a second process that takes back what the kernel does not, should its holder end without doing so: links
+//! that are down, and filters on kernels without tcx.
 //!
 //! It is forked while the holder has one thread, has a session of its own, so that no terminal ends it, and nothing of
-//! the holder's but one end of a socket pair. Over that it is told of each link before the link is set down, with a
+//! the holder's but one end of a socket pair. Over that it is told of each link before the link is changed, with a
 //! descriptor of the link's namespace (unix(7), `SCM_RIGHTS`). When the other end is closed, by whatever end of the
 //! holder, it takes everything back that it was not told to forget, and ends.
 
@@ -22,10 +23,9 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use snorkel_netns::os::{self, Disposition, Fork};
 use snorkel_netns::{Netns, Pid};
-use snorkel_rtnl::Socket;
 
-use crate::carrier::release;
 use crate::journal::{Entry, Journal, Who};
+use crate::orphans::end;
 use crate::stage::reached;
 use crate::{Error, Result};
 
@@ -166,9 +166,7 @@ fn take_back(journal: &Journal, guarded: &BTreeMap<(crate::FaultId, usize), Owne
     let mut first = Ok(());
     for entry in entries {
         let Some(descriptor) = guarded.get(&(entry.fault.clone(), entry.number)) else { continue };
-        let done = namespace(descriptor)
-            .and_then(|netns| Ok(Socket::open_in(&netns)?))
-            .and_then(|mut socket| release(&locked, &entry, &mut socket));
+        let done = namespace(descriptor).and_then(|netns| end(&locked, &entry, &netns));
         first = first.and(done.map(drop));
     }
     first

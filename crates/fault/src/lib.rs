@@ -2,8 +2,8 @@
 //!
 //! Drops are decided by a program at the far end of the target's link; packets that are to be delayed, lost, doubled,
 //! reordered, damaged or slowed are led through a *wire*, a private veth pair that goes with the process that holds it.
-//! A link that is set down is the one thing that the kernel does not take back: it is written down first, and a second
-//! process watches over the first.
+//! Two things the kernel does not take back: a link that is set down, and without tcx (before 6.6) filters, which do
+//! nothing any more. They are written down first, and a second process watches over the first.
 //!
 //! [`plan`] says purely what is to be done, [`force`] does it and takes it back, [`control`] is how others find it.
 

@@ -1,5 +1,5 @@
-//! What faults left whose processes are all dead: links that are down, filters on kernels without tcx. It is found in the
-//! journal, and taken back.
+//! What faults left whose process is dead: links that are down, filters on kernels without tcx. It is found in the journal,
+//! and taken back.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,12 +9,15 @@ use snorkel_netns::{Netns, NetnsId, chain, mounts};
 use snorkel_rtnl::{IfIndex, Socket};
 
 use crate::carrier::{Released, release};
-use crate::journal::{Entry, Journal, Standing};
+use crate::journal::{Entry, Journal, Locked, Standing};
 use crate::stage::reached;
 use crate::{FaultId, Result};
 
-/// How long between two looks at filters that may be dead soon.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The gates of a process that has ended are out of force as soon as the kernel comes to it, which it does behind the
+/// process's back (a work queue). Those that still count after this time are somebody else's.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// How long between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What was done about the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub fn mend(journal: &Journal) -> Result<Mended> {
         let released = match entry.standing()? {
             Standing::Held | Standing::OutOfSight => continue,
             Standing::OfAnotherBoot => locked.remove(&entry).map(|()| Released::Gone),
-            Standing::Orphaned => end(&locked, &entry),
+            Standing::Orphaned => find_and_end(&locked, &entry),
         };
         match released {
             Ok(released) => mended.ended.push((entry.fault.clone(), link, released)),
@@ -54,25 +57,31 @@ pub fn held(journal: &Journal) -> Result<Vec<Entry>> {
     Ok(entries.into_iter().filter(stands).collect())
 }
 
-fn end(locked: &crate::journal::Locked, entry: &Entry) -> Result<Released> {
+fn find_and_end(locked: &Locked, entry: &Entry) -> Result<Released> {
     reached("mending");
     // Another fault that has ended meanwhile may have handed over what the link lost.
     let entry = locked.again(entry).unwrap_or_else(|| entry.clone());
     match find(entry.netns) {
-        Some(netns) if entry.filters => {
-            let swept = sweep(&netns, entry.index)?;
-            locked.remove(&entry).map(|()| Released::Swept(swept))
-        }
-        Some(netns) => release(locked, &entry, &mut Socket::open_in(&netns)?),
+        Some(netns) => end(locked, &entry, &netns),
         // With the namespace the link is gone.
         None => locked.remove(&entry).map(|()| Released::Gone),
     }
 }
 
+/// Ends what an entry stands for, whose link is in this namespace, and removes the entry. For whoever has the journal's
+/// lock, once the holder is dead.
+pub(crate) fn end(locked: &Locked, entry: &Entry, netns: &Netns) -> Result<Released> {
+    if entry.filters {
+        let swept = sweep(netns, entry.index)?;
+        locked.remove(entry).map(|()| Released::Swept(swept))
+    } else {
+        release(locked, entry, &mut Socket::open_in(netns)?)
+    }
+}
+
 /// Removes dead filters from a link; how many.
 fn sweep(netns: &Netns, link: IfIndex) -> Result<usize> {
-    // A gate whose process has died this very moment counts on so long; whatever does so longer is somebody's.
-    let end = Instant::now() + gate::AHEAD;
+    let end = Instant::now() + PATIENCE;
     let mut removed = 0;
     loop {
         let swept = gate::sweep(netns, link)?;

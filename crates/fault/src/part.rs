@@ -2,7 +2,7 @@
 
 use std::thread::ScopedJoinHandle;
 
-use snorkel_bpf::gate::{self, AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
+use snorkel_bpf::gate::{AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
 use snorkel_netns::Netns;
 use snorkel_rtnl::Socket;
 
@@ -79,19 +79,6 @@ impl Judged {
             wire.read_back()?;
         }
         Ok(())
-    }
-
-    /// Whether [`Judged::push_deadline`] has to be called every 200 ms, since no link of the kernel's holds the gate.
-    pub(crate) fn needs_pushing(&self) -> bool {
-        self.standing.as_ref().is_some_and(|standing| standing.gate.method() == Some(Method::Clsact))
-    }
-
-    /// Has the gate count on for a while.
-    pub(crate) fn push_deadline(&self) -> Result<()> {
-        match &self.standing {
-            Some(standing) => Ok(standing.gate.push_deadline(gate::AHEAD)?),
-            None => Ok(()),
-        }
     }
 
     /// Lets all packets pass from now on. What is attached goes with the value.

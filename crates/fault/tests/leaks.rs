@@ -88,11 +88,11 @@ fn a_thousand_faults_leave_no_descriptor_program_map_link_thread_or_memory() {
     let place = tempfile::tempdir().unwrap();
     let journal = Journal::at(place.path());
     let open = |_: NetnsId| -> Result<Netns> { Ok(world.host.try_clone()?) };
-    let means = Means { id: &id, journal: &journal, guardian: None, open: &open, meanwhile: &|| () };
+    let means = Means { id: &id, journal: &journal, guardian: None, open: &open };
     let mut all: [BTreeSet<u32>; 3] = Default::default();
     let mut begun = None;
     for round in 0..rounds {
-        let force = Force::apply(&world.plan(vec![action(round)]), &means).unwrap();
+        let force = Force::apply(&world.plan(action(round)), &means).unwrap();
         for (all, now) in all.iter_mut().zip(held()) {
             all.extend(now);
         }

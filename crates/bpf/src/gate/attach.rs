@@ -5,12 +5,11 @@
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
-use super::layout::{ALIVE, DEAD, RawState};
+use super::layout::{DEAD, PROBE, RawState};
 use super::sample::Sample;
 use super::{AttachPoint, Direction, Gate, NEXT};
 use crate::clsact::{self, Clsact, Swept};
@@ -23,16 +22,13 @@ const F_INGRESS: u32 = 1;
 /// How often a chain is looked at again that others change at the same time.
 const TRIES: usize = 64;
 
-/// How long a gate without links is to let its rules count after each push ([`Gate::push_deadline`]): they count on for as
-/// long when the process has died.
-pub const AHEAD: Duration = Duration::from_millis(700);
-
 /// By which of the kernel's two ways programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// By links (tcx, since 6.6): the kernel detaches when the process ends.
     Tcx,
-    /// By filters (clsact): the rules count until a deadline that has to be pushed on ([`Gate::push_deadline`]).
+    /// By filters (clsact), which stay when the process ends, and lead to nothing from then on: the kernel empties the
+    /// table that they jump by. [`sweep`] removes them.
     Clsact,
 }
 
@@ -126,8 +122,7 @@ impl Gate {
             *state = RawState { link: at.link.get(), back, ..RawState::default() };
         })?;
         if method == Method::Clsact {
-            // Now, so that what a process leaves that is killed at the next step has a deadline, too.
-            self.set_deadline(AHEAD)?;
+            self.make_jumps()?;
         }
         let wires = self.attach_wires(at, method)?;
         let gate = self.attach_gate(at, method)?;
@@ -140,7 +135,6 @@ impl Gate {
         if self.attached.is_none() {
             return Err(Error::NotInForce { what: "the gate".into(), why: "it is not attached".into() });
         }
-        self.push_deadline(AHEAD)?;
         self.set_state(|state| state.armed = 1)
     }
 
@@ -149,21 +143,22 @@ impl Gate {
         self.attached.as_ref().map(|attached| attached.method)
     }
 
-    /// Lets the rules of a gate that no link holds ([`Method::Clsact`]) count for so long from now on, and no longer. With
-    /// links it does nothing. Whoever pushes by [`AHEAD`] does so every 200 ms.
-    pub fn push_deadline(&self, ahead: Duration) -> Result<()> {
-        if self.method() != Some(Method::Clsact) {
-            return Ok(());
-        }
-        self.set_deadline(ahead)
+    /// The program at the link that has the packets of a direction.
+    pub(super) fn program(&self, direction: Direction) -> Result<BorrowedFd<'_>> {
+        self.object.program(match self.method() {
+            Some(Method::Clsact) => jump(direction),
+            Some(Method::Tcx) | None => gate(direction),
+        })
     }
 
-    fn set_deadline(&self, ahead: Duration) -> Result<()> {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        // The time since the machine started: never negative, and good for centuries of nanoseconds.
-        let now = Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32);
-        let deadline = u64::try_from((now + ahead).as_nanos()).unwrap_or(u64::MAX);
-        self.set_state(|state| state.deadline = deadline)
+    /// Loads the programs that stand at the link for the gate's own, and shows them the way to those.
+    fn make_jumps(&mut self) -> Result<()> {
+        for direction in Direction::ALL {
+            self.object.load_program(jump(direction))?;
+            let to = self.object.program(gate(direction))?;
+            self.object.set_jump("jump_table", direction.index() as u32, to)?;
+        }
+        Ok(())
     }
 
     /// Puts the wires' programs to their ends; as filters where the kernel has them. Those go with the ends, which are this
@@ -190,25 +185,18 @@ impl Gate {
 
     fn attach_gate(&self, at: &AttachPoint<'_>, method: Method) -> Result<Placed> {
         let directions = Direction::ALL.into_iter().filter(|direction| self.has_to_see(*direction));
-        let programs = directions
-            .map(|direction| Ok((direction, self.object.program(program(direction))?)))
-            .collect::<Result<Vec<_>>>()?;
         match method {
             Method::Tcx => {
-                let all = || {
-                    let link = |(direction, gate): &(Direction, BorrowedFd<'_>)| {
-                        self.link(at.hook(*direction), *direction, *gate)
-                    };
-                    programs.iter().map(link).collect::<Result<Vec<Link>>>()
-                };
+                let link = |direction| self.link(at.hook(direction), direction);
+                let all = || directions.map(link).collect::<Result<Vec<Link>>>();
                 Ok(Placed::Links(at.netns.try_clone()?, at.netns.run(all)??))
             }
             Method::Clsact => {
                 let mut filters = Clsact::at(at.netns, at.link)?;
-                for (direction, gate) in programs {
-                    filters.add_first(program(direction), gate, at.side(direction), |rank| {
-                        self.set_rank(direction, rank)
-                    })?;
+                for direction in directions {
+                    let program = self.object.program(jump(direction))?;
+                    let ready = |rank| self.set_rank(direction, rank);
+                    filters.add_first(gate(direction), program, at.side(direction), ready)?;
                 }
                 Ok(Placed::Filters(filters))
             }
@@ -237,14 +225,15 @@ impl Gate {
 
     /// Puts one direction's program at the head of its chain, and tells it its rank there: the chain's revision. To be
     /// called in the hook's namespace.
-    fn link(&self, hook: Hook, direction: Direction, gate: BorrowedFd<'_>) -> Result<Link> {
-        let name = program(direction);
+    fn link(&self, hook: Hook, direction: Direction) -> Result<Link> {
+        let name = gate(direction);
+        let program = self.object.program(name)?;
         for _ in 0..TRIES {
             let chain = hook.chain()?.unwrap_or_default();
             // Of the revision the lower half counts: of two ranks the programs know which is newer as long as fewer than
             // 2^15 changes of the chain lie between them.
             self.set_rank(direction, chain.revision as u32)?;
-            if let Some(link) = Link::first(name, gate, hook, chain.revision)? {
+            if let Some(link) = Link::first(name, program, hook, chain.revision)? {
                 return Ok(link);
             }
         }
@@ -267,23 +256,31 @@ impl Drop for Gate {
     }
 }
 
-/// Removes from a link what gates left there whose process was killed: filters that let everything pass since their
-/// deadline ([`Method::Clsact`]), and the clsact qdisc if it was made for them and is empty.
+/// Removes from a link what gates left there whose process was killed: filters that lead to nothing ([`Method::Clsact`]),
+/// and the clsact qdisc if it was made for them and is empty.
 ///
 /// Gates that are held, and filters of others, stay. With links nothing is ever left. Needs CAP_SYS_ADMIN.
 pub fn sweep(netns: &Netns, link: IfIndex) -> Result<Swept> {
     clsact::sweep(netns, link, |program| {
         // Any frame will do: what is asked stands in the mark.
-        let run = sys::run(program, &[0; 64], ALIVE).map_err(|e| Error::os("ask a gate who holds it", e))?;
+        let run = sys::run(program, &[0; 64], PROBE).map_err(|e| Error::os("ask a gate who holds it", e))?;
         Ok(run.mark == DEAD)
     })
 }
 
-/// The program of a direction.
-pub(super) fn program(direction: Direction) -> &'static str {
+/// The program that decides on the packets of a direction.
+fn gate(direction: Direction) -> &'static str {
     match direction {
         Direction::Out => "gate_out",
         Direction::In => "gate_in",
+    }
+}
+
+/// The program that jumps to it.
+fn jump(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Out => "jump_out",
+        Direction::In => "jump_in",
     }
 }
 

@@ -10,8 +10,7 @@ pub(super) const MAX_WIRES: usize = 16;
 pub const HISTOGRAM: usize = 32;
 /// The mark of a packet that is made to try a gate on; the number of the rule takes the place of its lower half.
 pub(super) const PROBE: u32 = 0x534f_ffff;
-/// The mark that asks a gate whether its deadline lies in the past, and the one that says so.
-pub(super) const ALIVE: u32 = 0x534f_fffe;
+/// What becomes of that mark at a gate that nobody holds any more.
 pub(super) const DEAD: u32 = 0x534f_fffd;
 pub(super) const MARK_KIND: u32 = 0xffff_0000;
 
@@ -48,7 +47,6 @@ pub(super) struct RawWire {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RawState {
-    pub(super) deadline: u64,
     pub(super) link: u32,
     pub(super) armed: u32,
     pub(super) rank: [u32; 2],

@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! What is attached is held by the value: dropped, or with its process killed, the kernel takes it off, and packets flow as
-//! before. How the programs decide, and how the marks of packets that come back keep several gates at one link apart,
+//! What is attached is held by the value: dropped, or with its process killed, the kernel takes it out of force, and packets
+//! flow as before. How the programs decide, and how the marks of packets that come back keep several gates at one link apart,
 //! is written at the head of c/fault.c.
 
 mod attach;
@@ -35,7 +35,7 @@ use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
 pub use crate::clsact::Swept;
-pub use attach::{AHEAD, Method, sweep};
+pub use attach::{Method, sweep};
 pub use counts::{Delay, RuleCount, WireCounts};
 pub use layout::HISTOGRAM;
 pub use rule::{BadNetwork, Direction, Network, Ports, Protocol, Rule, Verdict, WireNumber};
@@ -195,9 +195,8 @@ impl Gate {
 
     /// Runs a gate's program on a frame, without effect.
     fn run(&self, direction: Direction, frame: &[u8]) -> Result<Decision> {
-        let name = attach::program(direction);
-        let run = sys::run(self.object.program(name)?, frame, PROBE)
-            .map_err(|e| Error::os(format!("try the program {name} on a packet"), e))?;
+        let run = sys::run(self.program(direction)?, frame, PROBE)
+            .map_err(|e| Error::os(format!("try a gate on a packet that goes {direction}"), e))?;
         // No rule: the mark is as it was, or has a number that no rule has.
         let number = (run.mark & !MARK_KIND) as usize;
         Ok(Decision { rule: (number < MAX_RULES).then_some(number), returned: run.verdict })

@@ -24,10 +24,6 @@ pub(crate) const TARGET6: &str = "fd00::2";
 pub(crate) const HOST4: &str = "10.0.0.1";
 pub(crate) const HOST6: &str = "fd00::1";
 
-/// Longer than any test lasts, also where a processor is shared with many: for a gate that the kernel does not hold by links
-/// ([`Gate::push_deadline`]).
-pub(crate) const LONG: Duration = Duration::from_secs(3600);
-
 /// A host and a target with a veth pair between them.
 pub(crate) struct World {
     pub(crate) host: Netns,
@@ -78,7 +74,6 @@ impl World {
     pub(crate) fn gate(&self, rules: &[Rule], wires: &[WireEnds<'_>]) -> Gate {
         let mut gate = Gate::load(rules, wires).unwrap();
         gate.attach(&self.at()).unwrap();
-        gate.push_deadline(LONG).unwrap();
         gate.verify().unwrap();
         gate
     }

@@ -22,10 +22,6 @@ pub(crate) const TARGET6: &str = "fd00::2";
 pub(crate) const HOST4: &str = "10.0.0.1";
 pub(crate) const HOST6: &str = "fd00::1";
 
-/// Longer than any test lasts, also where a processor is shared with many: for a gate that the kernel does not hold by links
-/// ([`Gate::push_deadline`]).
-pub(crate) const LONG: Duration = Duration::from_secs(3600);
-
 /// A host and a target with a veth pair between them, and a namespace for wires.
 pub(crate) struct World {
     pub(crate) host: Netns,
@@ -116,13 +112,12 @@ impl World {
         let rule = Rule { peers, ..Rule::all(direction, Verdict::Wire(WireNumber(0))) };
         let mut gate = Gate::load(&[rule], &[ends]).unwrap();
         gate.attach(&AttachPoint { netns: &self.host, link: self.port, inside: false }).unwrap();
-        gate.push_deadline(LONG).unwrap();
         gate.verify().unwrap();
         (gate, wire)
     }
 
-    /// What is to be done at the host's end, one step for each.
-    pub(crate) fn plan(&self, actions: Vec<Action>) -> Plan {
+    /// What is to be done at the host's end.
+    pub(crate) fn plan(&self, action: Action) -> Plan {
         let links = Socket::open_in(&self.host).unwrap().links(None).unwrap();
         let mac = links.into_iter().find(|link| link.index == self.port).unwrap().mac;
         let netns = self.host.id().unwrap();
@@ -130,8 +125,7 @@ impl World {
         let place = Place { netns, of, index: self.port, name, mac, inside: false };
         let home = self.target.id().unwrap();
         let point = Point { targets: vec!["target".to_owned()], home, link: "eth0".to_owned(), place };
-        let step = |action| Step { point: point.clone(), action };
-        Plan { kind: Kind::Impair, steps: actions.into_iter().map(step).collect(), notes: Vec::new() }
+        Plan { kind: Kind::Impair, steps: vec![Step { point, action }], notes: Vec::new() }
     }
 
     /// How many IPv4 packets the host has received, joined ones as one (proc_pid_net(5), snmp).

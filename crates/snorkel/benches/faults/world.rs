@@ -2,9 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use snorkel_bpf::gate::{Direction, Rule, Verdict, WireNumber};
@@ -20,8 +17,6 @@ const HOST: &str = "10.0.0.1";
 const TARGET: &str = "10.0.0.2";
 /// The MTU of links for jumbo frames.
 pub(crate) const JUMBO: u32 = 9000;
-/// How often a gate that no link holds is to be told that somebody does ([`Force::needs_pushing`]).
-const PUSH: Duration = Duration::from_millis(200);
 
 /// The two, and the host's end.
 pub(crate) struct World {
@@ -127,18 +122,7 @@ impl World {
     pub(crate) fn carry_out(&self, plan: &Plan) -> Held {
         let host = self.host.try_clone().unwrap();
         let force = with_means(&host, |means| Force::apply(plan, means).unwrap());
-        let pushes = force.needs_pushing();
-        let force = Arc::new(Mutex::new(force));
-        let pusher = pushes.then(|| {
-            let (pushed, (end, ended)) = (Arc::clone(&force), channel::<()>());
-            let thread = std::thread::spawn(move || {
-                while ended.recv_timeout(PUSH) == Err(RecvTimeoutError::Timeout) {
-                    pushed.lock().unwrap().push_deadlines().unwrap();
-                }
-            });
-            (end, thread)
-        });
-        Held { force, pusher, host }
+        Held { force, host }
     }
 
     /// Sockets for datagrams from the target to the host.
@@ -175,21 +159,14 @@ fn no_offloads(netns: &Netns, name: &str) {
 
 /// A fault in force. It has to be ended ([`Held::end`]).
 pub(crate) struct Held {
-    force: Arc<Mutex<Force>>,
-    /// Who has it count on, where that has to be done, until the other end of the channel is gone.
-    pusher: Option<(Sender<()>, JoinHandle<()>)>,
+    force: Force,
     host: Netns,
 }
 
 impl Held {
     /// When this returns packets pass; what is left goes with the value.
     pub(crate) fn heal(self) -> Remains {
-        if let Some((end, thread)) = self.pusher {
-            drop(end);
-            thread.join().unwrap();
-        }
-        let force = Arc::into_inner(self.force).unwrap().into_inner().unwrap();
-        let (healed, remains) = with_means(&self.host, |means| force.heal(means));
+        let (healed, remains) = with_means(&self.host, |means| self.force.heal(means));
         assert!(healed.troubles.is_empty(), "{healed:?}");
         remains
     }
@@ -204,13 +181,13 @@ impl Held {
         let mut least = u64::MAX;
         // What waits in a slow wire comes in the end.
         for _ in 0..200 {
-            let wires = self.force.lock().unwrap().status().into_iter().flat_map(|link| link.wires);
+            let wires = self.force.status().into_iter().flat_map(|link| link.wires);
             let now = wires.map(|wire| wire.entered.saturating_sub(wire.returned)).sum();
             least = least.min(now);
             if least == 0 {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         least
     }
@@ -221,7 +198,7 @@ fn with_means<T>(host: &Netns, act: impl FnOnce(&Means<'_>) -> T) -> T {
     let open = |_: NetnsId| Ok(host.try_clone()?);
     // Only links that are set down are written down, and on kernels without tcx.
     let journal = Journal::at(Path::new("/run/snorkel"));
-    act(&Means { id: &id, journal: &journal, guardian: None, open: &open, meanwhile: &|| () })
+    act(&Means { id: &id, journal: &journal, guardian: None, open: &open })
 }
 
 /// All that the target sends goes through a wire that does this.

@@ -246,7 +246,7 @@ const TRIALS: &[Trial] = &[
         id: "tcx",
         subject: "tcx",
         without: Verdict::Degraded,
-        lost: "faults are clsact filters with a deadline: after SIGKILL they last until it has passed",
+        lost: "faults are clsact filters: after SIGKILL they do nothing, but a second process has to sweep them away",
         remedy: "a kernel from 6.6 on",
         run: |_| bpf(probe::tcx(), "a program can be attached by a link"),
         ..COMMON

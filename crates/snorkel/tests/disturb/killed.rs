@@ -91,6 +91,15 @@ const STAGES: [(&str, bool); 6] = [
 
 #[test]
 fn gates_and_wires_go_with_their_process_at_any_stage() {
+    go_with_their_process_at_any_stage(&[]);
+}
+
+#[test]
+fn filters_go_with_their_process_at_any_stage() {
+    go_with_their_process_at_any_stage(&[OLD_WAY]);
+}
+
+fn go_with_their_process_at_any_stage(way: &[(&str, &str)]) {
     let site = Site::new();
     let journal = OwnJournal::new();
     for words in [
@@ -99,34 +108,13 @@ fn gates_and_wires_go_with_their_process_at_any_stage() {
         &["impair", &site.client, "--delay", "150ms", "--direction", "both", "--for", "1ms"],
     ] {
         for (stage, in_force) in STAGES {
-            let held = journal.spawn(words, &[(STOP_AT, stage)]);
+            let held = journal.spawn(words, &[way, &[(STOP_AT, stage)]].concat());
             held.wait_stopped();
             assert_eq!(site.is_well(), !in_force, "{words:?} at {stage}");
             held.kill();
             wait_until("the network works again", || site.is_well());
             site.assert_unchanged();
-        }
-    }
-    assert_eq!(journal.entries(), 0);
-}
-
-#[test]
-fn filters_of_a_process_that_is_killed_at_any_stage_are_swept_by_the_next_command() {
-    let site = Site::new();
-    let journal = OwnJournal::new();
-    for words in [
-        &["cut", &site.client, "--how", "drop", "--for", "1ms"][..],
-        &["impair", &site.client, "--delay", "150ms", "--direction", "both", "--for", "1ms"],
-    ] {
-        for (stage, _) in STAGES {
-            // Whether it is in force while it stands still is a matter of its deadline.
-            let held = journal.spawn(words, &[OLD_WAY, (STOP_AT, stage)]);
-            held.wait_stopped();
-            held.kill();
-            wait_until("the network works again", || site.is_well());
-            assert_eq!(journal.run(&["lab", "ls"]).status, 0, "{words:?} at {stage}");
-            site.assert_unchanged();
-            assert_eq!(journal.entries(), 0, "{words:?} at {stage}");
+            wait_until("nothing is written down any more", || journal.entries() == 0);
         }
     }
 }
@@ -185,13 +173,16 @@ fn a_guardian_that_is_killed_alone_is_missed_and_the_cable_comes_back_all_the_sa
 }
 
 #[test]
-fn filters_that_no_descriptor_holds_are_inert_without_their_process_and_swept_by_the_next_command() {
+fn filters_whose_guardian_was_killed_too_let_everything_pass_and_are_swept_by_the_next_command() {
     let site = Site::new();
     let journal = OwnJournal::new();
     for command in [&["lab", "ls"][..], &["heal", &site.client]] {
-        let held = journal.spawn(&["cut", &site.client, "--how", "drop"], &[OLD_WAY]);
+        let mark = mark(&format!("filters-{}", command[0]));
+        let held = journal.spawn(&["cut", &site.client, "--how", "drop"], &[OLD_WAY, ("MARK", &mark)]);
         wait_until("nothing gets through", || !site.pings());
+        signal(guardian(&held, &mark), libc::SIGKILL);
         held.kill();
+        wait_until("both are gone", || with_variable(&format!("MARK={mark}")).is_empty());
         wait_until("the network works again", || site.pings());
         assert!(site.state().contains("snorkel:gate_out"), "nothing takes filters away but snorkel");
         let ran = journal.run(command);

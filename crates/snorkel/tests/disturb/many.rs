@@ -8,8 +8,7 @@ use snorkel_lab::LabSpec;
 use crate::common::{lab, run, snorkel, target};
 use crate::kit::{Held, Site, WEB, signal};
 
-/// With gates as filters, as on kernels before 6.6, that have to be told again and again to count on: putting these in force
-/// takes longer than they count by themselves.
+/// With gates as filters, as on kernels before 6.6, which no link of the kernel's holds.
 #[test]
 fn a_fault_stays_in_force_while_one_at_many_links_begins_and_ends() {
     let site = Site::new();

@@ -28,8 +28,6 @@ use crate::render::faults as render;
 pub(crate) const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 /// The counters on the terminal.
 const TICK: Duration = Duration::from_secs(1);
-/// How often gates are told to go on that no link of the kernel's holds.
-const PUSH: Duration = Duration::from_millis(200);
 
 /// A fault that is in force.
 struct Held {
@@ -189,13 +187,13 @@ impl<'a> Live<'a> {
     ) -> Result<(), Failure> {
         let claim = Claim::take(&plan.key(), self.journal)?;
         let id = claim.id.clone();
-        let force = Force::apply(plan, &self.means(&id, &|| push_deadlines(&self.held)))?;
+        let force = Force::apply(plan, &self.means(&id))?;
         let followed = self.follow(&force);
         let served = match followed.and_then(|()| Ok(claim.serve(&self.desk)?)) {
             Ok(served) => served,
             // Nobody could find it, or it would not see its links go: then it is not held.
             Err(failure) => {
-                force.heal(&self.means(&id, &|| push_deadlines(&self.held)));
+                force.heal(&self.means(&id));
                 return Err(failure);
             }
         };
@@ -290,7 +288,6 @@ impl<'a> Live<'a> {
                 self.ended.command = Some(command.wait()?);
                 self.end_all();
             }
-            push_deadlines(&self.held);
             self.end_due(now);
             self.turn_due(now);
             self.tell_over(tell);
@@ -308,10 +305,9 @@ impl<'a> Live<'a> {
 
     /// Waits until something happens or is due.
     fn wait(&mut self, tick: Option<Instant>) -> Result<Woken, Failure> {
-        let push = self.held.iter().any(|held| held.force.needs_pushing()).then(|| Instant::now() + PUSH);
         let begin = self.waiting.iter().map(|(start, _)| *start);
         let of_held = self.held.iter().flat_map(|held| [held.end, held.turn]).flatten();
-        let due = of_held.chain(begin).chain(tick).chain(push).min();
+        let due = of_held.chain(begin).chain(tick).min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let (signals, desk) = (self.signals.as_fd(), self.desk.as_fd());
@@ -374,7 +370,7 @@ impl<'a> Live<'a> {
         while at < self.held.len() {
             let id = self.held[at].served.id.clone();
             let (journal, guardian, open) = (self.journal, self.guardian, self.open);
-            let means = Means { id: &id, journal, guardian, open, meanwhile: &|| () };
+            let means = Means { id: &id, journal, guardian, open };
             for point in self.held[at].force.forget_gone(&means) {
                 warn_plain(&format!("{id}: {point} is gone: its target has stopped or was started again"));
             }
@@ -420,13 +416,13 @@ impl<'a> Live<'a> {
         let mut held = self.held.remove(at);
         let last = Some(held.status(&self.holder)).filter(|_| !gone);
         let id = held.served.id.clone();
-        let (healed, remains) = held.force.heal(&self.means(&id, &|| push_deadlines(&self.held)));
+        let (healed, remains) = held.force.heal(&self.means(&id));
         self.over.push(EndedFault { healed: healed.clone(), last, gone });
         (healed, remains)
     }
 
-    fn means<'m>(&'m self, id: &'m FaultId, meanwhile: &'m dyn Fn()) -> Means<'m> {
-        Means { id, journal: self.journal, guardian: self.guardian, open: self.open, meanwhile }
+    fn means<'m>(&'m self, id: &'m FaultId) -> Means<'m> {
+        Means { id, journal: self.journal, guardian: self.guardian, open: self.open }
     }
 
     /// Tells of those that have ended. If nobody takes that, all that is held is ended, too, and what could not be healed is
@@ -453,15 +449,6 @@ impl<'a> Live<'a> {
         let mut stderr = std::io::stderr();
         // With stderr gone there is nobody to tell.
         let _ = write!(stderr, "\r\x1b[K{}", lines.join("; ")).and_then(|()| stderr.flush());
-    }
-}
-
-/// Has those count on that no link of the kernel's holds.
-fn push_deadlines(held: &[Held]) {
-    for held in held.iter().filter(|held| held.force.needs_pushing()) {
-        if let Err(error) = held.force.push_deadlines() {
-            warn_all([&format!("{}: {}", held.served.id, chain(&error))]);
-        }
     }
 }
 
