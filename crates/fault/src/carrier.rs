@@ -1,8 +1,8 @@
 //! A link that is down: the host's side of a target's link is set down, so that the target sees no carrier (veth(4)).
 //! Its own addresses and routes stay.
 //!
-//! The kernel does not take this back when the process ends. So an entry is written to the journal first (`journal.rs`),
-//! a guardian is told (`guardian.rs`), and only then the link is set down. Several faults may want the same link down:
+//! The kernel does not take this back when the process ends. So a guardian is told first (`guardian.rs`), an entry is written
+//! to the journal (`journal.rs`), and only then the link is set down. Several faults may want the same link down:
 //! it is up again when the last of them has ended, and only if it was up before the first. All of this happens under
 //! the journal's lock.
 
@@ -18,7 +18,6 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Carrier {
     entry: Entry,
-    netns: Netns,
     socket: Socket,
     journal: Journal,
 }
@@ -41,9 +40,14 @@ pub enum Released {
 }
 
 impl Carrier {
-    /// Sets the link down, after it was written down and `guardian` was told.
-    pub(crate) fn cut(journal: &Journal, guardian: &Guardian, about: About, netns: Netns) -> Result<Carrier> {
-        let mut socket = Socket::open_in(&netns)?;
+    /// Sets the link down, after `guardian` was told and it was written down.
+    pub(crate) fn cut(
+        journal: &Journal,
+        guardian: &Guardian,
+        about: About,
+        netns: &Netns,
+    ) -> Result<Carrier> {
+        let mut socket = Socket::open_in(netns)?;
         let locked = journal.make()?;
         let what = about.target.clone();
         let link =
@@ -58,19 +62,16 @@ impl Carrier {
         };
         let entry = Entry::new(about, was_up, kept)?;
         reached("before-journal");
+        guardian.guard(&entry, netns)?;
+        reached("guarded");
         locked.write(&entry)?;
         reached("journalled");
-        let mut carrier = Carrier { entry, netns, socket, journal: journal.clone() };
-        let done = guardian
-            .guard(&carrier.entry, &carrier.netns)
-            .and_then(|()| {
-                reached("guarded");
-                Ok(carrier.socket.set_down(carrier.entry.index)?)
-            })
-            .and_then(|()| {
-                reached("down");
-                carrier.check_down()
-            });
+        let mut carrier = Carrier { entry, socket, journal: journal.clone() };
+        let set_down = carrier.socket.set_down(carrier.entry.index).map_err(Error::from);
+        let done = set_down.and_then(|()| {
+            reached("down");
+            carrier.check_down()
+        });
         if let Err(error) = done {
             // What went wrong first is what is told.
             let _ = release(&locked, &carrier.entry, &mut carrier.socket);

@@ -78,7 +78,7 @@ impl Force {
                 })?;
                 let about = about(number, &step.point, means);
                 let netns = (means.open)(place.netns)?;
-                Ok(Part::Carrier(Box::new(Carrier::cut(means.journal, guardian, about, netns)?)))
+                Ok(Part::Carrier(Box::new(Carrier::cut(means.journal, guardian, about, &netns)?)))
             }
             Action::Gate { rules, wires, flap } => {
                 self.flap = *flap;
@@ -282,20 +282,17 @@ fn leaves_filters(point: &Point, netns: &Netns) -> Result<bool> {
     Ok(method(&attach_point(&point.place, netns))? == Method::Clsact)
 }
 
-/// Writes down that filters will stand at a link, if the kernel does not take them away with the process, and tells the
-/// guardian.
+/// Tells the guardian that filters will stand at a link, and writes it down, if the kernel does not take them away with the
+/// process.
 fn write_down(number: usize, point: &Point, netns: &Netns, means: &Means<'_>) -> Result<Option<Box<Entry>>> {
     if !leaves_filters(point, netns)? {
         return Ok(None);
     }
     let entry = Entry::of_filters(about(number, point, means))?;
-    means.journal.make()?.write(&entry)?;
     if let Some(guardian) = means.guardian {
-        guardian.guard(&entry, netns).inspect_err(|_| {
-            // What went wrong first is what is told.
-            let _ = strike_out(Some(&entry), means);
-        })?;
+        guardian.guard(&entry, netns)?;
     }
+    means.journal.make()?.write(&entry)?;
     Ok(Some(Box::new(entry)))
 }
 
