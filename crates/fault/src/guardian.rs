@@ -81,7 +81,7 @@ impl Guardian {
         self.who
     }
 
-    /// Tells it of an entry that was written; comes back when it has heard.
+    /// Tells it of an entry that is about to be written; comes back when it has heard. Told first, it misses none.
     pub(crate) fn guard(&self, entry: &Entry, netns: &Netns) -> Result<()> {
         self.tell(entry, true, Some(netns.as_fd()))?;
         self.wait_for_nod()
