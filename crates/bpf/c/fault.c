@@ -232,8 +232,6 @@ int gate_in(struct __sk_buff *skb) {
 INLINE int jump(struct __sk_buff *skb, const __u32 direction) {
     tail_call(skb, &jump_table, direction);
     // There is nothing to jump to: nobody holds the gate any more.
-    if (skb->mark == PROBE && skb->ifindex == LOOPBACK)
-        skb->mark = DEAD;
     return NEXT;
 }
 

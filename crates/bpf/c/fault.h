@@ -21,8 +21,6 @@
 /* The mark of a packet of BPF_PROG_TEST_RUN: decide, count nothing, and put the number of the rule (MAX_RULES: none) into
    the lower half. */
 #define PROBE 0x534fffff
-/* What becomes of that mark if nobody holds the gate any more. */
-#define DEAD 0x534ffffd
 #define MARK_KIND 0xffff0000
 #define MARK_RANK 0x0000ffff
 

@@ -2,11 +2,11 @@
 //! qdisc makes (tc-bpf(8)).
 //!
 //! No descriptor holds such a filter: dropping the value removes it, but a killed process leaves it behind. So programs
-//! that are attached like this must do nothing by themselves once nobody is there (c/fault.c, `jump`), and their
-//! names say whose they are: `snorkel:PROGRAM`, with `:qdisc` behind it where the qdisc was made for them too. Qdiscs and
-//! filters of others are never changed or removed.
+//! that are attached like this must do nothing by themselves once nobody is there (c/fault.c, `jump`), and their names say
+//! whose they are: `snorkel:PROGRAM:OWNER`, with `:qdisc` behind it where the qdisc was made for them too. Qdiscs and filters
+//! of others are never changed or removed.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use snorkel_netns::Netns;
 use snorkel_rtnl::{Filter, FilterId, FilterSide, IfIndex, Qdisc, Socket};
@@ -19,14 +19,16 @@ use crate::{Error, Result};
 const FIRST_PRIORITY: u16 = 20_000;
 /// How often a priority is chosen again that somebody else was faster to take.
 const TRIES: usize = 64;
-const OWNER: &str = "snorkel:";
-const WITH_QDISC: &str = ":qdisc";
+/// The first word of a filter's name, and the last one.
+const SNORKEL: &str = "snorkel";
+const QDISC: &str = "qdisc";
 
 /// The filters of one link.
 #[derive(Debug)]
 pub(crate) struct Clsact {
     netns: Netns,
     link: IfIndex,
+    owner: String,
     /// Whether the qdisc was made for filters of this kind.
     own_qdisc: bool,
     filters: Vec<Attached>,
@@ -41,11 +43,11 @@ struct Attached {
 
 impl Clsact {
     /// Makes the place for filters at a link, or takes the one that is there.
-    pub(crate) fn at(netns: &Netns, link: IfIndex) -> Result<Clsact> {
+    pub(crate) fn at(netns: &Netns, link: IfIndex, owner: &str) -> Result<Clsact> {
         let mut socket = Socket::open_in(netns)?;
         let there = socket.qdiscs(Some(link))?.into_iter().find(|qdisc| qdisc.holds_filters());
         let own_qdisc = match there.as_ref().map(|qdisc| qdisc.kind.as_str()) {
-            Some("clsact") => filters(&mut socket, link)?.iter().any(|filter| is_ours(filter) == Some(true)),
+            Some("clsact") => is_own_qdisc(&mut socket, link)?,
             Some(kind) => {
                 return Err(Error::Invalid {
                     what: format!("attach programs to link {link}"),
@@ -62,7 +64,13 @@ impl Clsact {
                 Err(e) => return Err(e.into()),
             },
         };
-        Ok(Clsact { netns: netns.try_clone()?, link, own_qdisc, filters: Vec::new() })
+        Ok(Clsact {
+            netns: netns.try_clone()?,
+            link,
+            owner: owner.to_owned(),
+            own_qdisc,
+            filters: Vec::new(),
+        })
     }
 
     /// Adds a program before all others of a side, and gives the filter's rank there: newer is larger. `ready` is told the
@@ -85,7 +93,10 @@ impl Clsact {
                 why: "a filter of priority 1 is there, and nothing can stand before it".into(),
             })?;
             ready(u32::from(u16::MAX - id.priority))?;
-            let label = format!("{OWNER}{name}{}", if self.own_qdisc { WITH_QDISC } else { "" });
+            let mut label = [SNORKEL, name, &self.owner].join(":");
+            if self.own_qdisc {
+                label = [&label, QDISC].join(":");
+            }
             match socket.add_bpf_filter(self.link, id, program, &label) {
                 Ok(()) => {
                     self.filters.push(Attached { id, program: program_id, name });
@@ -139,41 +150,31 @@ impl Clsact {
     }
 }
 
-/// What was found of snorkel's filters at a link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// How many were dead, and are removed.
-    pub removed: usize,
-    /// How many count on.
-    pub alive: usize,
+/// Whether a clsact qdisc would come with the first filter at a link, and go with the last: there is none yet, or it was made
+/// for filters of this kind.
+pub fn brings_qdisc(netns: &Netns, link: IfIndex) -> Result<bool> {
+    let mut socket = Socket::open_in(netns)?;
+    let there = socket.qdiscs(Some(link))?.iter().any(|qdisc| qdisc.holds_filters());
+    Ok(!there || is_own_qdisc(&mut socket, link)?)
 }
 
-/// Removes the filters of this module's kind from a link whose program is `dead`, and the qdisc if it was made for them
-/// and is empty.
-pub(crate) fn sweep(
-    netns: &Netns,
-    link: IfIndex,
-    dead: impl Fn(BorrowedFd<'_>) -> Result<bool>,
-) -> Result<Swept> {
+/// Removes from a link the filters by which gates of an owner stood there ([`Method::Clsact`](super::gate::Method::Clsact)),
+/// once their process is dead; how many there were. The qdisc goes with the last filter, if `own_qdisc`, what
+/// [`brings_qdisc`] said before, or a filter says that it was made for them.
+pub fn sweep(netns: &Netns, link: IfIndex, owner: &str, own_qdisc: bool) -> Result<usize> {
     let mut socket = Socket::open_in(netns)?;
-    let (mut swept, mut own_qdisc) = (Swept::default(), false);
+    let (mut removed, mut own_qdisc) = (0, own_qdisc);
     for filter in filters(&mut socket, link)? {
-        let (Some(with_qdisc), Some(program)) = (is_ours(&filter), filter.program) else {
-            continue;
-        };
-        let found = sys::program_by_id(program)
-            .map_err(|e| Error::os(format!("look at program {program}, a filter of link {link}"), e))?;
-        let Some(found) = found else { continue };
-        if dead(found.as_fd())? {
-            socket.remove_bpf_filter(link, filter.id)?;
-            swept.removed += 1;
-            own_qdisc |= with_qdisc;
-        } else {
-            swept.alive += 1;
+        let Some(mark) = Mark::of(&filter).filter(|mark| mark.owner == owner) else { continue };
+        own_qdisc |= mark.with_qdisc;
+        match socket.remove_bpf_filter(link, filter.id) {
+            // The link is gone.
+            Err(e) if !e.is_missing() => return Err(e.into()),
+            _ => removed += 1,
         }
     }
     remove_qdisc_if_empty(&mut socket, link, own_qdisc)?;
-    Ok(swept)
+    Ok(removed)
 }
 
 impl Drop for Clsact {
@@ -206,10 +207,26 @@ fn remove_qdisc_if_empty(socket: &mut Socket, link: IfIndex, own: bool) -> Resul
     }
 }
 
-/// Whether a filter is snorkel's, and whether the qdisc was made for it.
-fn is_ours(filter: &Filter) -> Option<bool> {
-    let name = filter.name.as_deref()?.strip_prefix(OWNER)?;
-    Some(name.ends_with(WITH_QDISC))
+/// Whether the clsact qdisc of a link was made for filters of this kind, by what they say.
+fn is_own_qdisc(socket: &mut Socket, link: IfIndex) -> Result<bool> {
+    Ok(filters(socket, link)?.iter().filter_map(Mark::of).any(|mark| mark.with_qdisc))
+}
+
+/// What a filter's name says, if it is one of snorkel's.
+struct Mark<'a> {
+    owner: &'a str,
+    with_qdisc: bool,
+}
+
+impl<'a> Mark<'a> {
+    fn of(filter: &'a Filter) -> Option<Mark<'a>> {
+        let mut words = filter.name.as_deref()?.split(':');
+        if words.next() != Some(SNORKEL) {
+            return None;
+        }
+        let (_program, owner) = (words.next()?, words.next()?);
+        Some(Mark { owner, with_qdisc: words.next() == Some(QDISC) })
+    }
 }
 
 /// A place before all filters of a side; `None` if there is none.
@@ -225,7 +242,7 @@ fn place_before(there: &[Filter], side: FilterSide) -> Option<FilterId> {
     let same: Vec<&Filter> = there.iter().filter(|filter| filter.id.priority == first).collect();
     let programs = same.iter().all(|filter| filter.kind == "bpf" && filter.protocol == 3);
     let handle = (1..).find(|handle| same.iter().all(|filter| filter.id.handle != *handle))?;
-    (programs && same.iter().all(|filter| is_ours(filter).is_none())).then_some(FilterId {
+    (programs && same.iter().all(|filter| Mark::of(filter).is_none())).then_some(FilterId {
         side,
         priority: first,
         handle,
@@ -262,6 +279,9 @@ mod tests {
     fn before_the_first_priority_only_a_program_among_programs_can_stand_and_once() {
         assert_eq!(chosen(&[filter(1, 1, "bpf", Some("cil_from_container"))]), Some((1, 2)));
         assert_eq!(chosen(&[filter(1, 1, "flower", None)]), None);
-        assert_eq!(chosen(&[filter(1, 1, "bpf", None), filter(1, 2, "bpf", Some("snorkel:gate_out"))]), None);
+        assert_eq!(
+            chosen(&[filter(1, 1, "bpf", None), filter(1, 2, "bpf", Some("snorkel:gate_out:f3k"))]),
+            None
+        );
     }
 }

@@ -15,7 +15,6 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
 const BPF_MAP_GET_NEXT_ID: libc::c_int = 12;
-const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
@@ -169,7 +168,7 @@ struct RawTracepointAttr {
     cookie: u64,
 }
 
-/// The part of `union bpf_attr` that the commands GET_NEXT_ID and GET_FD_BY_ID read and write.
+/// The part of `union bpf_attr` that the commands GET_NEXT_ID read and write.
 #[repr(C)]
 #[derive(Default)]
 struct NextIdAttr {
@@ -365,16 +364,6 @@ pub(crate) fn link_facts(link: BorrowedFd<'_>) -> io::Result<LinkFacts> {
     let mut info = LinkInfo::default();
     facts(link, &mut info)?;
     Ok(LinkFacts { id: info.id, program: info.prog_id, ifindex: info.ifindex })
-}
-
-/// A program by its id; `None` if there is none of it any more. Needs CAP_SYS_ADMIN.
-pub(crate) fn program_by_id(id: u32) -> io::Result<Option<OwnedFd>> {
-    let mut attr = NextIdAttr { start_id: id, ..NextIdAttr::default() };
-    match bpf(BPF_PROG_GET_FD_BY_ID, &mut attr) {
-        Ok(fd) => Ok(Some(owned(fd))),
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(e) => Err(e),
-    }
 }
 
 /// The id of a program.

@@ -14,7 +14,7 @@ use common::{World, eventually, methods, received_before, rule};
 use snorkel_bpf::gate::{self, AttachPoint, Direction, Gate, Method, Protocol, Rule, Verdict};
 use snorkel_bpf::probe;
 use snorkel_netns::Netns;
-use snorkel_rtnl::{FilterSide, IfIndex, Socket};
+use snorkel_rtnl::{FilterSide, IfIndex, Qdisc, Socket};
 
 /// Where the holder is told: the namespace's path, the link, the way.
 const HOLDER: &str = "SNORKEL_TEST_HOLDER";
@@ -45,7 +45,7 @@ fn the_holder() {
     let method = if words.next().unwrap() == "Tcx" { Method::Tcx } else { Method::Clsact };
     let cut = Direction::ALL.map(|to| Rule { protocol: Some(Protocol::Udp), ..rule(to, Verdict::Drop) });
     let mut gate = Gate::load(&cut, &[]).unwrap();
-    gate.attach_by(&AttachPoint { netns: &netns, link, inside: false }, method).unwrap();
+    gate.attach_by(&AttachPoint { netns: &netns, link, inside: false, owner: "killed" }, method).unwrap();
     gate.verify().unwrap();
     println!("ready");
     // Until the end of its parent at the latest.
@@ -111,24 +111,35 @@ fn filters_are_swept_away_when_nobody_holds_them() {
     };
     let before = look();
     let mut holder = hold(&world, Method::Clsact);
-    // One that is held is not to be touched, and what asks it is no packet of its own.
+    // Another's is not to be touched.
     let mut held = Gate::load(&[rule(Direction::Out, Verdict::Drop)], &[]).unwrap();
     held.attach_by(&world.at(), Method::Clsact).unwrap();
     holder.kill().unwrap();
     holder.wait().unwrap();
-    let mut removed = 0;
-    eventually(
-        || {
-            std::thread::sleep(Duration::from_millis(1));
-            let swept = gate::sweep(&world.host, world.port).unwrap();
-            removed += swept.removed;
-            swept.alive
-        },
-        |alive| *alive == 1,
-    );
-    assert_eq!(removed, 2);
+    let sweep = || gate::sweep(&world.host, world.port, "killed", false).unwrap();
+    assert_eq!((sweep(), sweep()), (2, 0));
     held.verify().unwrap();
-    assert_eq!(common::packets(&held), [0]);
     drop(held);
     assert_eq!(look(), before);
+}
+
+#[test]
+fn a_qdisc_without_filters_is_swept_if_it_would_have_come_with_them() {
+    let world = World::new();
+    let mut socket = Socket::open_in(&world.host).unwrap();
+    let mut qdiscs = || {
+        let all = socket.qdiscs(Some(world.port)).unwrap();
+        all.iter().filter(|qdisc| qdisc.kind == "clsact").count()
+    };
+    assert!(gate::brings_qdisc(&world.host, world.port).unwrap());
+    // As a process leaves it that is killed before its first filter.
+    Socket::open_in(&world.host).unwrap().add_qdisc(world.port, Qdisc::Clsact).unwrap();
+    assert!(!gate::brings_qdisc(&world.host, world.port).unwrap(), "it may be anybody's");
+    gate::sweep(&world.host, world.port, "killed", false).unwrap();
+    assert_eq!(qdiscs(), 1);
+    gate::sweep(&world.host, world.port, "killed", true).unwrap();
+    assert_eq!(qdiscs(), 0);
+    let mut held = Gate::load(&[], &[]).unwrap();
+    held.attach_by(&world.at(), Method::Clsact).unwrap();
+    assert!(gate::brings_qdisc(&world.host, world.port).unwrap(), "it has come with a gate's filters");
 }

@@ -204,7 +204,7 @@ pub(crate) fn link(socket: &mut Socket, index: IfIndex) -> Result<Option<Link>> 
 
 /// Whether it is the link of the entry: in a namespace that has its cookie a number is another's only if somebody asked
 /// for that number. A name can be changed, and a hardware address too; hardly both.
-fn is_the_very(link: &Link, entry: &Entry) -> bool {
+pub(crate) fn is_the_very(link: &Link, entry: &Entry) -> bool {
     match (&link.mac, &entry.mac) {
         (Some(now), Some(then)) => now == then,
         _ => link.name == entry.link,

@@ -1,13 +1,13 @@
 //! A plan in force: carried out, looked at, and taken back.
 
-use snorkel_bpf::gate::Method;
 use snorkel_netns::{Netns, NetnsId, chain};
 
 use crate::carrier::{Carrier, Released};
 use crate::control::{Healed, LinkStatus};
+use crate::filters::Filters;
 use crate::guardian::Guardian;
-use crate::journal::{About, Entry, Journal};
-use crate::part::{Judged, attach_point, method};
+use crate::journal::{About, Journal};
+use crate::part::Judged;
 use crate::plan::{Action, Flap, Plan, Point, Step};
 use crate::{Error, FaultId, Result};
 
@@ -17,8 +17,8 @@ pub struct Means<'a> {
     pub id: &'a FaultId,
     /// Where it is written down.
     pub journal: &'a Journal,
-    /// Who takes back what the kernel does not, should this process die ([`leaves_behind`]); needed if the plan sets links
-    /// down.
+    /// Who takes back what the kernel does not, should this process die: links that are down, for which it is needed, and
+    /// filters ([`crate::filters::needed`]).
     pub guardian: Option<&'a Guardian>,
     /// Opens a namespace of the snapshot, and proves that it is the one.
     pub open: &'a dyn Fn(NetnsId) -> Result<Netns>,
@@ -42,8 +42,8 @@ pub struct Force {
 #[derive(Debug)]
 enum Part {
     Carrier(Box<Carrier>),
-    /// With what is written down of it, where it leaves filters behind if it is killed.
-    Judged(Box<Judged>, Option<Box<Entry>>),
+    /// With what is written down of its filters, if it is filters.
+    Judged(Box<Judged>, Option<Box<Filters>>),
 }
 
 impl Force {
@@ -87,12 +87,13 @@ impl Force {
                     Some(private) => private,
                     none => none.insert(Netns::private()?),
                 };
-                let entry = write_down(number, &step.point, &netns, means)?;
-                match Judged::begin(place, netns, private, rules, wires) {
-                    Ok(judged) => Ok(Part::Judged(Box::new(judged), entry)),
+                let about = about(number, &step.point, means);
+                let filters = Filters::announce(place, &netns, about, means.journal, means.guardian)?;
+                match Judged::begin(place, netns, private, rules, wires, filters.as_ref()) {
+                    Ok(judged) => Ok(Part::Judged(Box::new(judged), filters.map(Box::new))),
                     Err(error) => {
                         // What went wrong first is what is told.
-                        let _ = strike_out(entry.as_deref(), means);
+                        let _ = filters.map(|filters| filters.forget(&filters.lock()?, means.guardian));
                         Err(error)
                     }
                 }
@@ -122,7 +123,9 @@ impl Force {
         for (_, part) in &mut self.parts {
             let done = match (part, &self.private) {
                 (Part::Carrier(carrier), _) => carrier.want(on),
-                (Part::Judged(judged, _), Some(private)) => judged.turn(on, private),
+                (Part::Judged(judged, filters), Some(private)) => {
+                    judged.turn(on, private, filters.as_deref())
+                }
                 (Part::Judged(..), None) => Ok(()),
             };
             first = first.and(done);
@@ -239,14 +242,19 @@ impl Part {
                     .ok_or_else(|| Error::Plan("a link is brought up under a guardian's eyes".to_owned()))?;
                 Ok(released(&name, carrier.heal(guardian)?))
             }
-            Part::Judged(judged, entry) => {
+            Part::Judged(mut judged, filters) => {
                 let disarmed = judged.disarm();
-                match (&entry, disarmed) {
-                    (None, Ok(())) => remains.judged.push(*judged),
-                    // Filters are taken off at once, and must be before they are forgotten.
-                    _ => drop(judged),
+                // Filters are taken off at once, and must be before they are forgotten.
+                let forgotten = filters.map(|filters| {
+                    let locked = filters.lock();
+                    judged.detach();
+                    filters.forget(&locked?, means.guardian)
+                });
+                match disarmed {
+                    Ok(()) => remains.judged.push(*judged),
+                    Err(_) => drop(judged),
                 }
-                strike_out(entry.as_deref(), means)?;
+                forgotten.transpose()?;
                 Ok("packets pass again".to_owned())
             }
         }
@@ -265,47 +273,6 @@ fn about(number: usize, point: &Point, means: &Means<'_>) -> About {
         mac: place.mac.clone(),
         target: point.to_string(),
     }
-}
-
-/// Whether something of a plan would stay if its process was killed, so that a guardian is to take it back: a link that is
-/// down, and filters where the kernel has no tcx.
-pub fn leaves_behind(plan: &Plan, open: &dyn Fn(NetnsId) -> Result<Netns>) -> Result<bool> {
-    if plan.sets_links_down() {
-        return Ok(true);
-    }
-    // One link is as good as another: what they can do is the kernel's.
-    let Some(step) = plan.steps.first() else { return Ok(false) };
-    leaves_filters(&step.point, &open(step.point.place.netns)?)
-}
-
-fn leaves_filters(point: &Point, netns: &Netns) -> Result<bool> {
-    Ok(method(&attach_point(&point.place, netns))? == Method::Clsact)
-}
-
-/// Tells the guardian that filters will stand at a link, and writes it down, if the kernel does not take them away with the
-/// process.
-fn write_down(number: usize, point: &Point, netns: &Netns, means: &Means<'_>) -> Result<Option<Box<Entry>>> {
-    if !leaves_filters(point, netns)? {
-        return Ok(None);
-    }
-    let entry = Entry::of_filters(about(number, point, means))?;
-    if let Some(guardian) = means.guardian {
-        guardian.guard(&entry, netns)?;
-    }
-    means.journal.make()?.write(&entry)?;
-    Ok(Some(Box::new(entry)))
-}
-
-/// Removes what was written down.
-fn strike_out(entry: Option<&Entry>, means: &Means<'_>) -> Result<()> {
-    let Some(entry) = entry else { return Ok(()) };
-    if let Some(locked) = means.journal.lock()? {
-        locked.remove(entry)?;
-    }
-    if let Some(guardian) = means.guardian {
-        guardian.release(entry);
-    }
-    Ok(())
 }
 
 /// What became of a link, in words.

@@ -6,6 +6,7 @@
 //! descriptor of the link's namespace (unix(7), `SCM_RIGHTS`). When the other end is closed, by whatever end of the
 //! holder, it takes everything back that it was not told to forget, and ends.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use snorkel_netns::os::{self, Disposition, Fork};
 use snorkel_netns::{Netns, Pid};
 
-use crate::journal::{Entry, Journal, Who};
+use crate::journal::{Entry, Journal, Locked, Who};
 use crate::orphans::end;
 use crate::stage::reached;
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ const LARGEST: usize = 256;
 pub struct Guardian {
     channel: OwnedFd,
     who: Who,
+    /// It did not nod once: nothing is said to it any more, and no nod that comes late is taken for another.
+    lost: Cell<bool>,
 }
 
 /// Which entry, and what about it.
@@ -68,7 +71,7 @@ impl Guardian {
                 drop(theirs);
                 let pid = Pid::new(pid.as_raw_nonzero().get())
                     .ok_or_else(|| Error::os(what, std::io::Error::other("fork gave no process id")))?;
-                let guardian = Guardian { who: Who::of(pid)?, channel: ours };
+                let guardian = Guardian { who: Who::of(pid)?, channel: ours, lost: Cell::new(false) };
                 // It nods when it has left the session, and what the terminal sends does not reach it any more.
                 guardian.wait_for_nod()?;
                 Ok(guardian)
@@ -83,13 +86,21 @@ impl Guardian {
 
     /// Tells it of an entry that is about to be written; comes back when it has heard. Told first, it misses none.
     pub(crate) fn guard(&self, entry: &Entry, netns: &Netns) -> Result<()> {
-        self.tell(entry, true, Some(netns.as_fd()))?;
-        self.wait_for_nod()
+        self.ask(entry, true, Some(netns.as_fd()))
     }
 
     /// Tells it of one that has been ended. If it does not hear that, it will find the entry gone.
     pub(crate) fn release(&self, entry: &Entry) {
-        let _ = self.tell(entry, false, None).and_then(|()| self.wait_for_nod());
+        let _ = self.ask(entry, false, None);
+    }
+
+    fn ask(&self, entry: &Entry, guard: bool, netns: Option<BorrowedFd<'_>>) -> Result<()> {
+        if self.lost.get() {
+            return Err(Error::os("tell the guardian", Errno::PIPE));
+        }
+        let told = self.tell(entry, guard, netns).and_then(|()| self.wait_for_nod());
+        self.lost.set(told.is_err());
+        told
     }
 
     fn tell(&self, entry: &Entry, guard: bool, netns: Option<BorrowedFd<'_>>) -> Result<()> {
@@ -156,20 +167,37 @@ fn live(channel: &OwnedFd, journal: &Journal) -> Result<()> {
         nod(channel)?;
     }
     reached("guardian-woken");
-    take_back(journal, &guarded)
+    take_back(journal, Who::of(Pid::own())?, &guarded)
 }
 
-/// Ends everything that is still written down of what was guarded. All is tried; the first error is told.
-fn take_back(journal: &Journal, guarded: &BTreeMap<(crate::FaultId, usize), OwnedFd>) -> Result<()> {
-    let Some(locked) = journal.lock()? else { return Ok(()) };
+/// Ends everything that is still written down of what was guarded by this guardian. All is tried; the first error is told.
+fn take_back(
+    journal: &Journal,
+    own: Who,
+    guarded: &BTreeMap<(crate::FaultId, usize), OwnedFd>,
+) -> Result<()> {
+    let Some(locked) = lock_in_the_end(journal)? else { return Ok(()) };
     let (entries, _) = locked.entries()?;
     let mut first = Ok(());
-    for entry in entries {
+    for entry in entries.into_iter().filter(|entry| entry.guardian == Some(own)) {
         let Some(descriptor) = guarded.get(&(entry.fault.clone(), entry.number)) else { continue };
         let done = namespace(descriptor).and_then(|netns| end(&locked, &entry, &netns));
         first = first.and(done.map(drop));
     }
     first
+}
+
+/// Locks the journal. Whoever keeps it that long was stopped, and nobody waits for this process.
+fn lock_in_the_end(journal: &Journal) -> Result<Option<Locked>> {
+    const TRIES: usize = 30;
+    let mut locked = journal.lock();
+    for _ in 1..TRIES {
+        if locked.is_ok() {
+            break;
+        }
+        locked = journal.lock();
+    }
+    locked
 }
 
 /// The namespace of a descriptor that was sent.

@@ -62,7 +62,7 @@ impl Who {
     }
 }
 
-/// One link that was set down, or is about to be.
+/// One link that was set down, or has filters; or is about to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     version: u32,
@@ -97,6 +97,9 @@ pub struct Entry {
     /// Filters stand at the link that no descriptor holds (kernels before 6.6), instead of it being set down.
     #[serde(default)]
     pub filters: bool,
+    /// Whether a clsact qdisc comes and goes with those.
+    #[serde(default)]
+    pub qdisc: bool,
 }
 
 /// What an entry says of its link and its fault; the rest is filled in.
@@ -132,12 +135,13 @@ impl Entry {
             wants_down: true,
             kept,
             filters: false,
+            qdisc: false,
         })
     }
 
     /// An entry of the calling process, of a link at which filters are to stand.
-    pub(crate) fn of_filters(about: About) -> Result<Entry> {
-        Ok(Entry { wants_down: false, filters: true, ..Entry::new(about, false, Vec::new())? })
+    pub(crate) fn of_filters(about: About, qdisc: bool) -> Result<Entry> {
+        Ok(Entry { wants_down: false, filters: true, qdisc, ..Entry::new(about, false, Vec::new())? })
     }
 
     /// Whether it is about this link's being set down.

@@ -12,6 +12,7 @@ pub mod control;
 pub mod dns;
 pub mod emulation;
 mod error;
+pub mod filters;
 pub mod findings;
 pub mod force;
 pub mod guardian;

@@ -2,22 +2,15 @@
 //! and taken back.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use snorkel_bpf::gate;
 use snorkel_netns::{Netns, NetnsId, chain, mounts};
-use snorkel_rtnl::{IfIndex, Socket};
+use snorkel_rtnl::Socket;
 
-use crate::carrier::{Released, release};
+use crate::carrier::{Released, is_the_very, link, release};
 use crate::journal::{Entry, Journal, Locked, Standing};
 use crate::stage::reached;
 use crate::{FaultId, Result};
-
-/// The gates of a process that has ended are out of force as soon as the kernel comes to it, which it does behind the
-/// process's back (a work queue). Those that still count after this time are somebody else's.
-const PATIENCE: Duration = Duration::from_millis(700);
-/// How long between two looks.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// What was done about the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,26 +64,15 @@ fn find_and_end(locked: &Locked, entry: &Entry) -> Result<Released> {
 /// Ends what an entry stands for, whose link is in this namespace, and removes the entry. For whoever has the journal's
 /// lock, once the holder is dead.
 pub(crate) fn end(locked: &Locked, entry: &Entry, netns: &Netns) -> Result<Released> {
-    if entry.filters {
-        let swept = sweep(netns, entry.index)?;
-        locked.remove(entry).map(|()| Released::Swept(swept))
-    } else {
-        release(locked, entry, &mut Socket::open_in(netns)?)
+    let mut socket = Socket::open_in(netns)?;
+    if !entry.filters {
+        return release(locked, entry, &mut socket);
     }
-}
-
-/// Removes dead filters from a link; how many.
-fn sweep(netns: &Netns, link: IfIndex) -> Result<usize> {
-    let end = Instant::now() + PATIENCE;
-    let mut removed = 0;
-    loop {
-        let swept = gate::sweep(netns, link)?;
-        removed += swept.removed;
-        if swept.alive == 0 || Instant::now() > end {
-            return Ok(removed);
-        }
-        std::thread::sleep(PAUSE);
-    }
+    let released = match link(&mut socket, entry.index)?.filter(|link| is_the_very(link, entry)) {
+        None => Released::Gone,
+        Some(_) => Released::Swept(gate::sweep(netns, entry.index, entry.fault.as_str(), entry.qdisc)?),
+    };
+    locked.remove(entry).map(|()| released)
 }
 
 /// The namespace, if a process or a mount keeps it: the caller's own first, that of most links.

@@ -2,20 +2,18 @@
 
 use std::thread::ScopedJoinHandle;
 
-use snorkel_bpf::gate::{AttachPoint, Gate, Method, RuleCount, WireCounts, WireEnds};
+use snorkel_bpf::gate::{Gate, Method, RuleCount, WireCounts, WireEnds};
 use snorkel_netns::Netns;
 use snorkel_rtnl::Socket;
 
 use crate::carrier::link;
 use crate::control::{Measured, RuleStatus, WireStatus};
+use crate::filters::{Filters, attach_point};
 use crate::plan::{Effect, Place, Wire as WirePlan};
 use crate::rule::{Direction, Rule, Verdict};
 use crate::stage::reached;
 use crate::wire::{Backend, Duty, Laid, Wire};
 use crate::{Error, Result};
-
-/// The environment's word for gates as filters, as on kernels before 6.6.
-const OLD_WAY: &str = "SNORKEL_FAULT_CLSACT";
 
 /// A gate that this process holds. Dropped, or with the process, it is gone.
 #[derive(Debug)]
@@ -38,13 +36,14 @@ struct Standing {
 }
 
 impl Judged {
-    /// Puts the rules in force.
+    /// Puts the rules in force; by filters, if such were announced.
     pub(crate) fn begin(
         place: &Place,
         netns: Netns,
         private: &Netns,
         rules: &[Rule],
         wires: &[WirePlan],
+        filters: Option<&Filters>,
     ) -> Result<Judged> {
         let mut socket = Socket::open_in(&netns)?;
         // A number is used again, a hardware address hardly with it.
@@ -52,22 +51,29 @@ impl Judged {
             Some(link) if link.mac == place.mac => {}
             _ => return Err(Error::Gone(place.name.clone())),
         }
-        let standing = Some(Standing::make(place, &netns, private, rules, wires)?);
-        let before = (Vec::new(), Vec::new());
         let (rules, wires, place) = (rules.to_vec(), wires.to_vec(), place.clone());
-        Ok(Judged { place, netns, socket, rules, wires, standing, before })
+        let before = (Vec::new(), Vec::new());
+        let mut judged = Judged { place, netns, socket, rules, wires, standing: None, before };
+        judged.standing = Some(judged.stand(private, filters)?);
+        Ok(judged)
     }
 
     /// Lets it rest, or puts it in force again.
-    pub(crate) fn turn(&mut self, on: bool, private: &Netns) -> Result<()> {
+    pub(crate) fn turn(&mut self, on: bool, private: &Netns, filters: Option<&Filters>) -> Result<()> {
         if !on {
             self.before = self.counts()?;
+            let locked = filters.map(Filters::lock).transpose();
+            self.detach();
+            // The wires take longer to go.
+            let done = locked.map(drop);
             self.standing = None;
+            done
         } else if self.standing.is_none() {
-            let made = Standing::make(&self.place, &self.netns, private, &self.rules, &self.wires)?;
-            self.standing = Some(made);
+            self.standing = Some(self.stand(private, filters)?);
+            Ok(())
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// Whether it is in force as it was asked for: programs at their places that decide as they should, wires as they
@@ -89,6 +95,13 @@ impl Judged {
         }
         reached("disarmed");
         Ok(())
+    }
+
+    /// Takes the programs off; wires stay, and nothing enters them.
+    pub(crate) fn detach(&mut self) {
+        if let Some(standing) = &mut self.standing {
+            standing.gate.detach();
+        }
     }
 
     /// Whether the link is still there.
@@ -147,16 +160,10 @@ impl Judged {
         }
         Ok((rules, wires))
     }
-}
 
-impl Standing {
-    fn make(
-        place: &Place,
-        netns: &Netns,
-        private: &Netns,
-        rules: &[Rule],
-        plans: &[WirePlan],
-    ) -> Result<Standing> {
+    /// Puts the gate and its wires in their places.
+    fn stand(&self, private: &Netns, filters: Option<&Filters>) -> Result<Standing> {
+        let (netns, plans) = (&self.netns, &self.wires);
         reached("before-wires");
         let lay = |plan: &WirePlan| {
             let duty = match &plan.effect {
@@ -188,9 +195,10 @@ impl Standing {
             };
             let starting: Vec<_> = laid.into_iter().map(start).collect();
             let place = || -> Result<Gate> {
-                let mut gate = Gate::load(rules, &ends)?;
-                let at = attach_point(place, netns);
-                gate.place(&at, method(&at)?)?;
+                let mut gate = Gate::load(&self.rules, &ends)?;
+                let _locked = filters.map(Filters::lock).transpose()?;
+                let (method, owner) = filters.map_or((Method::Tcx, ""), |f| (Method::Clsact, f.owner()));
+                gate.place(&attach_point(&self.place, netns, owner), method)?;
                 Ok(gate)
             };
             let gate = place();
@@ -209,16 +217,6 @@ impl Standing {
         reached("armed");
         Ok(standing)
     }
-}
-
-/// Where the gate of a place stands.
-pub(crate) fn attach_point<'a>(place: &Place, netns: &'a Netns) -> AttachPoint<'a> {
-    AttachPoint { netns, link: place.index, inside: place.inside }
-}
-
-/// How gates are attached there: as the kernel allows, or the old way if a test asks for it.
-pub(crate) fn method(at: &AttachPoint<'_>) -> Result<Method> {
-    if std::env::var_os(OLD_WAY).is_some() { Ok(Method::Clsact) } else { Ok(at.method()?) }
 }
 
 fn opposite(direction: Direction) -> Direction {

@@ -11,13 +11,14 @@ use std::time::Duration;
 use common::{HOST4, TARGET4, World};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use snorkel_bpf::gate::{Direction, Rule, Verdict, WireNumber};
-use snorkel_fault::force::{Force, Means, leaves_behind};
+use snorkel_fault::filters;
+use snorkel_fault::force::{Force, Means};
 use snorkel_fault::guardian::Guardian;
 use snorkel_fault::journal::Journal;
 use snorkel_fault::plan::{Action, Effect, Plan, Wire};
 use snorkel_fault::{FaultId, Impairment, Result};
 use snorkel_netns::{Netns, NetnsId, os};
-use snorkel_rtnl::{FilterSide, Socket};
+use snorkel_rtnl::{FilterSide, Qdisc, Socket};
 
 const STOP_AT: &str = "SNORKEL_FAULT_STOP_AT";
 const OLD_WAY: &str = "SNORKEL_FAULT_CLSACT";
@@ -47,7 +48,7 @@ fn late() -> Action {
 }
 
 /// A fault's whole life, which stands still at a stage.
-fn live(world: &World, plan: &Plan, place: &Path, stage: &str, old_way: bool) -> Result<()> {
+fn live(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way: bool) -> Result<()> {
     // SAFETY: this process has one thread, which is the copy of the one that has made it.
     unsafe {
         std::env::set_var(STOP_AT, stage);
@@ -55,10 +56,11 @@ fn live(world: &World, plan: &Plan, place: &Path, stage: &str, old_way: bool) ->
             std::env::set_var(OLD_WAY, "1");
         }
     }
-    let id: FaultId = "fkilled".parse().unwrap();
+    let id: FaultId = id.parse().unwrap();
     let journal = Journal::at(place);
     let open = |_: NetnsId| -> Result<Netns> { Ok(world.host.try_clone()?) };
-    let guardian = leaves_behind(plan, &open)?.then(|| Guardian::start(&journal)).transpose()?;
+    let guarded = plan.sets_links_down() || filters::needed(std::slice::from_ref(plan), &open);
+    let guardian = guarded.then(|| Guardian::start(&journal)).transpose()?;
     let means = Means { id: &id, journal: &journal, guardian: guardian.as_ref(), open: &open };
     let force = Force::apply(plan, &means)?;
     if stage == HELD {
@@ -70,12 +72,13 @@ fn live(world: &World, plan: &Plan, place: &Path, stage: &str, old_way: bool) ->
 }
 
 /// Another process that has the fault at this stage, where it stands still.
-fn stopped_at(world: &World, plan: &Plan, place: &Path, stage: &str, old_way: bool) -> Pid {
+fn stopped_at(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way: bool) -> Pid {
     // SAFETY: the copy has one thread. What it needs of the other's, which waits for this one's end, is the allocator, and
     // that the C library sets right (fork(3)). It never returns.
     let pid = match unsafe { libc::fork() } {
         0 => {
-            let lived = std::panic::AssertUnwindSafe(|| live(world, plan, place, stage, old_way).unwrap());
+            let lived =
+                std::panic::AssertUnwindSafe(|| live(world, plan, place, id, stage, old_way).unwrap());
             os::exit_now(i32::from(std::panic::catch_unwind(lived).is_err()));
         }
         pid => Pid::from_raw(pid).expect("a process can be made"),
@@ -104,17 +107,61 @@ fn state(world: &World) -> String {
     )
 }
 
-/// Waits until a datagram comes through.
-fn wait_for_passage(from: &UdpSocket, to: &UdpSocket, when: &str) {
-    for _ in 0..10_000 {
-        // While the link is down there is no way.
-        let _ = from.send_to(b"found", to.local_addr().unwrap());
-        std::thread::sleep(Duration::from_millis(1));
-        if to.recv(&mut [0; 16]).is_ok() {
+/// The ends of a way through the link.
+struct Way {
+    from: UdpSocket,
+    to: UdpSocket,
+}
+
+impl Way {
+    fn of(world: &World) -> Way {
+        let (from, to) = (world.udp_in_target(TARGET4), world.udp_in_host(HOST4));
+        to.set_nonblocking(true).unwrap();
+        Way { from, to }
+    }
+
+    fn send(&self, text: &[u8]) {
+        // While the link is down there is no way at all.
+        let _ = self.from.send_to(text, self.to.local_addr().unwrap());
+    }
+
+    /// Waits until a datagram comes through; of those before none did.
+    fn wait_until_open(&self, when: &str) {
+        let mut buffer = [0; 16];
+        for _ in 0..10_000 {
+            self.send(b"found");
+            std::thread::sleep(Duration::from_millis(1));
+            if let Ok(length) = self.to.recv(&mut buffer) {
+                assert_eq!(&buffer[..length], b"found", "{when}");
+                while self.to.recv(&mut buffer).is_ok() {}
+                return;
+            }
+        }
+        panic!("nothing comes through, {when}");
+    }
+}
+
+/// Waits until the host is as it was, and so many entries are written down.
+#[track_caller]
+fn wait_until_as(before: &str, entries: usize, world: &World, place: &Path, when: &str) {
+    let look = || {
+        let entries = std::fs::read_dir(place.join("faults")).map_or(0, Iterator::count);
+        (state(world), entries)
+    };
+    let mut now = look();
+    for _ in 0..2000 {
+        if (now.0.as_str(), now.1) == (before, entries) {
             return;
         }
+        std::thread::sleep(Duration::from_millis(1));
+        now = look();
     }
-    panic!("nothing comes through, {when}");
+    assert_eq!((now.0.as_str(), now.1), (before, entries), "{when}");
+}
+
+fn kill(pid: Pid) {
+    kill_process(pid, Signal::KILL).unwrap();
+    waitpid(Some(pid), WaitOptions::empty()).unwrap();
 }
 
 #[track_caller]
@@ -122,29 +169,20 @@ fn killed_at_any_stage(action: Action, stages: &[&str], old_way: bool) {
     let world = World::new();
     let plan = world.plan(action);
     let place = tempfile::tempdir().unwrap();
-    let (from, to) = (world.udp_in_target(TARGET4), world.udp_in_host(HOST4));
-    to.set_nonblocking(true).unwrap();
+    let way = Way::of(&world);
     let before = state(&world);
     for stage in stages {
-        let pid = stopped_at(&world, &plan, place.path(), stage, old_way);
+        let pid = stopped_at(&world, &plan, place.path(), "fkilled", stage, old_way);
         if *stage == HELD {
-            let _ = from.send_to(b"lost", to.local_addr().unwrap());
-            assert!(to.recv(&mut [0; 16]).is_err(), "it is in force");
+            way.send(b"lost");
         }
-        kill_process(pid, Signal::KILL).unwrap();
-        waitpid(Some(pid), WaitOptions::empty()).unwrap();
-        wait_for_passage(&from, &to, stage);
-        while to.recv(&mut [0; 16]).is_ok() {}
-        let mut now = state(&world);
-        for _ in 0..2000 {
-            if now == before && place.path().join("faults").symlink_metadata().is_err() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-            now = state(&world);
+        if old_way && *stage == "before-gate" {
+            // As it may have come to by then.
+            Socket::open_in(&world.host).unwrap().add_qdisc(world.port, Qdisc::Clsact).unwrap();
         }
-        assert_eq!(now, before, "{stage}");
-        assert!(place.path().join("faults").symlink_metadata().is_err(), "{stage}: it is written down still");
+        kill(pid);
+        way.wait_until_open(stage);
+        wait_until_as(&before, 0, &world, place.path(), stage);
     }
 }
 
@@ -171,4 +209,35 @@ fn filters_go() {
 #[test]
 fn wires_go_with_the_filters_that_lead_to_them() {
     killed_at_any_stage(late(), &OF_GATES, true);
+}
+
+#[test]
+fn filters_of_another_at_the_same_link_stay() {
+    let world = World::new();
+    let plan = world.plan(silent());
+    let place = tempfile::tempdir().unwrap();
+    let way = Way::of(&world);
+    let before = state(&world);
+    for older_first in [true, false] {
+        let one = stopped_at(&world, &plan, place.path(), "fone", HELD, true);
+        let between = state(&world);
+        let two = stopped_at(&world, &plan, place.path(), "ftwo", HELD, true);
+        if older_first {
+            kill(one);
+            // Its qdisc stays with the other's filters.
+            let entries = || std::fs::read_dir(place.path().join("faults")).unwrap().count();
+            while entries() != 1 {
+                std::thread::yield_now();
+            }
+            way.send(b"lost");
+            kill(two);
+        } else {
+            kill(two);
+            wait_until_as(&between, 1, &world, place.path(), "the younger is killed");
+            way.send(b"lost");
+            kill(one);
+        }
+        way.wait_until_open("both are killed");
+        wait_until_as(&before, 0, &world, place.path(), "both are killed");
+    }
 }

@@ -9,12 +9,11 @@ use std::os::fd::BorrowedFd;
 use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
-use super::layout::{DEAD, PROBE, RawState};
+use super::layout::RawState;
 use super::sample::Sample;
 use super::{AttachPoint, Direction, Gate, NEXT};
-use crate::clsact::{self, Clsact, Swept};
+use crate::clsact::Clsact;
 use crate::link::{Hook, Link, Side};
-use crate::sys;
 use crate::{Error, Result};
 
 /// `BPF_F_INGRESS` of linux/bpf.h: as if the link had received it.
@@ -28,7 +27,7 @@ pub enum Method {
     /// By links (tcx, since 6.6): the kernel detaches when the process ends.
     Tcx,
     /// By filters (clsact), which stay when the process ends, and lead to nothing from then on: the kernel empties the
-    /// table that they jump by. [`sweep`] removes them.
+    /// table that they jump by. [`sweep`](super::sweep) removes them.
     Clsact,
 }
 
@@ -172,7 +171,7 @@ impl Gate {
             [("turn", turn, &wire.private_netns, wire.private), ("back", back, at.netns, wire.public)]
         });
         let place = |(name, program, netns, end): (_, BorrowedFd<'_>, &Netns, IfIndex)| match filter(
-            name, program, netns, end,
+            name, program, netns, end, at.owner,
         ) {
             Err(Error::NoHook { .. }) if method == Method::Tcx => {
                 let link = netns.run(|| sole(name, program, end))??;
@@ -192,10 +191,11 @@ impl Gate {
                 Ok(Placed::Links(at.netns.try_clone()?, at.netns.run(all)??))
             }
             Method::Clsact => {
-                let mut filters = Clsact::at(at.netns, at.link)?;
+                let mut filters = Clsact::at(at.netns, at.link, at.owner)?;
                 for direction in directions {
                     let program = self.object.program(jump(direction))?;
                     let ready = |rank| self.set_rank(direction, rank);
+                    // Called after what it leads to.
                     filters.add_first(gate(direction), program, at.side(direction), ready)?;
                 }
                 Ok(Placed::Filters(filters))
@@ -223,6 +223,17 @@ impl Gate {
         })
     }
 
+    /// Takes the programs off, as the value's end does.
+    pub fn detach(&mut self) {
+        // So that nothing goes into a wire any more while the programs go one by one. If it fails they go all the same.
+        if self.attached.is_some()
+            && let Err(error) = self.set_state(|state| state.armed = 0)
+        {
+            tracing::debug!(error = snorkel_netns::chain(&error), "a gate could not be disarmed");
+        }
+        self.attached = None;
+    }
+
     /// Puts one direction's program at the head of its chain, and tells it its rank there: the chain's revision. To be
     /// called in the hook's namespace.
     fn link(&self, hook: Hook, direction: Direction) -> Result<Link> {
@@ -247,25 +258,8 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        // So that nothing goes into a wire any more while the programs go one by one. If it fails they go all the same.
-        if self.attached.is_some()
-            && let Err(error) = self.set_state(|state| state.armed = 0)
-        {
-            tracing::debug!(error = snorkel_netns::chain(&error), "a gate could not be disarmed");
-        }
+        self.detach();
     }
-}
-
-/// Removes from a link what gates left there whose process was killed: filters that lead to nothing ([`Method::Clsact`]),
-/// and the clsact qdisc if it was made for them and is empty.
-///
-/// Gates that are held, and filters of others, stay. With links nothing is ever left. Needs CAP_SYS_ADMIN.
-pub fn sweep(netns: &Netns, link: IfIndex) -> Result<Swept> {
-    clsact::sweep(netns, link, |program| {
-        // Any frame will do: what is asked stands in the mark.
-        let run = sys::run(program, &[0; 64], PROBE).map_err(|e| Error::os("ask a gate who holds it", e))?;
-        Ok(run.mark == DEAD)
-    })
 }
 
 /// The program that decides on the packets of a direction.
@@ -285,8 +279,14 @@ fn jump(direction: Direction) -> &'static str {
 }
 
 /// Puts a wire's program at an end of the wire, as a filter.
-fn filter(name: &'static str, program: BorrowedFd<'_>, netns: &Netns, end: IfIndex) -> Result<Placed> {
-    let mut filters = Clsact::at(netns, end)?;
+fn filter(
+    name: &'static str,
+    program: BorrowedFd<'_>,
+    netns: &Netns,
+    end: IfIndex,
+    owner: &str,
+) -> Result<Placed> {
+    let mut filters = Clsact::at(netns, end, owner)?;
     filters.add_first(name, program, Side::Ingress, |_| Ok(()))?;
     Ok(Placed::Filters(filters))
 }

@@ -10,8 +10,6 @@ pub(super) const MAX_WIRES: usize = 16;
 pub const HISTOGRAM: usize = 32;
 /// The mark of a packet that is made to try a gate on; the number of the rule takes the place of its lower half.
 pub(super) const PROBE: u32 = 0x534f_ffff;
-/// What becomes of that mark at a gate that nobody holds any more.
-pub(super) const DEAD: u32 = 0x534f_fffd;
 pub(super) const MARK_KIND: u32 = 0xffff_0000;
 
 const ASKS_PEERS: u8 = 1;

@@ -7,7 +7,7 @@
 //! # let veth = snorkel_rtnl::IfIndex::new(7).ok_or("no index")?;
 //! let silence = Direction::ALL.map(|direction| Rule::all(direction, Verdict::Drop));
 //! let mut gate = Gate::load(&silence, &[])?;
-//! gate.attach(&AttachPoint { netns: &host, link: veth, inside: false })?;
+//! gate.attach(&AttachPoint { netns: &host, link: veth, inside: false, owner: "me" })?;
 //! gate.verify()?;
 //! # Ok(())
 //! # }
@@ -34,8 +34,8 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use snorkel_netns::Netns;
 use snorkel_rtnl::IfIndex;
 
-pub use crate::clsact::Swept;
-pub use attach::{Method, sweep};
+pub use crate::clsact::{brings_qdisc, sweep};
+pub use attach::Method;
 pub use counts::{Delay, RuleCount, WireCounts};
 pub use layout::HISTOGRAM;
 pub use rule::{BadNetwork, Direction, Network, Ports, Protocol, Rule, Verdict, WireNumber};
@@ -60,6 +60,8 @@ pub struct AttachPoint<'a> {
     pub link: IfIndex,
     /// Whether it is the target's own link, inside its namespace: what the target sends, that link sends.
     pub inside: bool,
+    /// Whose the gate is, in a word without colons: filters bear it, and are swept by it ([`sweep`]).
+    pub owner: &'a str,
 }
 
 /// The ends of a wire: a veth pair that exists, is up on both ends, and whose public end has no offloads.

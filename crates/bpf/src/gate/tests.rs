@@ -63,7 +63,7 @@ fn programs_of_others_in_the_same_chain_stay_and_decide_on_what_passes() {
     let link = IfIndex::new(1).unwrap();
     let mut socket = snorkel_rtnl::Socket::open_in(&netns).unwrap();
     socket.set_up(link).unwrap();
-    let at = AttachPoint { netns: &netns, link, inside: false };
+    let at = AttachPoint { netns: &netns, link, inside: false, owner: "test" };
     let has_tcx = at.method().unwrap() == Method::Tcx;
     if let Ok(all) = std::env::var("SNORKEL_TEST_KERNEL_HAS") {
         assert_eq!(has_tcx, all.split(' ').any(|word| word == "tcx"), "{all}");

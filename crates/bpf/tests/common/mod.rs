@@ -67,7 +67,7 @@ impl World {
     }
 
     pub(crate) fn at(&self) -> AttachPoint<'_> {
-        AttachPoint { netns: &self.host, link: self.port, inside: false }
+        AttachPoint { netns: &self.host, link: self.port, inside: false, owner: "test" }
     }
 
     /// Loads a gate and puts it at the host's side.

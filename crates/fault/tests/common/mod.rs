@@ -111,7 +111,8 @@ impl World {
         let peers = ["10.0.0.0/24", "fd00::/64"].map(|network| network.parse().unwrap()).to_vec();
         let rule = Rule { peers, ..Rule::all(direction, Verdict::Wire(WireNumber(0))) };
         let mut gate = Gate::load(&[rule], &[ends]).unwrap();
-        gate.attach(&AttachPoint { netns: &self.host, link: self.port, inside: false }).unwrap();
+        gate.attach(&AttachPoint { netns: &self.host, link: self.port, inside: false, owner: "test" })
+            .unwrap();
         gate.verify().unwrap();
         (gate, wire)
     }

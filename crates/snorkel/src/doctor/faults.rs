@@ -54,7 +54,7 @@ fn attach(netns: &Netns, method: Option<Method>) -> Result<Method, snorkel_bpf::
 fn at(netns: &Netns, link: IfIndex, method: Option<Method>) -> Result<Method, snorkel_bpf::Error> {
     let rule = Rule::all(Direction::Out, Verdict::Drop);
     let mut gate = Gate::load(&[rule], &[])?;
-    let at = AttachPoint { netns, link, inside: false };
+    let at = AttachPoint { netns, link, inside: false, owner: "doctor" };
     let method = match method {
         Some(method) => method,
         None => at.method()?,

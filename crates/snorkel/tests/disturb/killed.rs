@@ -1,6 +1,7 @@
 //! Whoever holds a fault is killed, in every stage: traffic flows as before, and nothing stays.
 
 use std::fs;
+use std::io::Write;
 
 use tempfile::TempDir;
 
@@ -189,6 +190,30 @@ fn filters_whose_guardian_was_killed_too_let_everything_pass_and_are_swept_by_th
         assert_eq!(ran.status, 0, "{command:?}: {ran:?}");
         site.assert_unchanged();
     }
+}
+
+#[test]
+fn without_a_guardian_what_begins_later_begins_all_the_same_if_it_can_be_swept_later() {
+    let site = Site::new();
+    let journal = OwnJournal::new();
+    let mark = mark("timeline");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let client = &site.client;
+    write!(
+        file,
+        "[fault.silence]\nkind = \"cut\"\ntargets = [\"{client}\"]\nhow = \"drop\"\nend = \"4s\"\n\
+         [fault.late]\nkind = \"impair\"\ntargets = [\"{client}\"]\ndelay = \"150ms\"\nstart = \"2s\"\n",
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    let mut held = journal.spawn(&["apply", path], &[OLD_WAY, ("MARK", &mark)]);
+    held.wait_for(" is in force: cut");
+    signal(guardian(&held, &mark), libc::SIGKILL);
+    held.wait_for(" is in force: impair");
+    held.wait_for(" is healed");
+    held.interrupt();
+    site.assert_unchanged();
+    assert_eq!(journal.entries(), 0);
 }
 
 #[test]

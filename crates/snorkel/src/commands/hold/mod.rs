@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use snorkel_engines::TargetSpec;
 use snorkel_fault::control::OfFile;
-use snorkel_fault::force::leaves_behind;
+use snorkel_fault::filters;
 use snorkel_fault::guardian::Guardian;
 use snorkel_fault::journal::Journal;
 use snorkel_fault::plan::{Names, Plan};
@@ -121,9 +121,14 @@ impl Hold {
         // What begins later sees the world as it is then.
         let world = RefCell::new(world);
         let open = |id| world.borrow().open(id);
-        let guarded =
-            plans.iter().map(|plan| leaves_behind(plan, &open)).collect::<Result<Vec<bool>, _>>()?;
-        let guardian = guarded.contains(&true).then(|| Guardian::start(&journal)).transpose()?;
+        let guardian = if plans.iter().any(Plan::sets_links_down) {
+            Some(Guardian::start(&journal)?)
+        } else if filters::needed(&plans, &open) {
+            // Without it they are swept by the next command.
+            Guardian::start(&journal).ok()
+        } else {
+            None
+        };
         let mut live = Live::new(signals, &journal, guardian.as_ref(), &open)?;
         live.waiting = parts.iter().enumerate().map(|(at, part)| (live.begun + part.start, at)).collect();
         let mut begin = |live: &mut Live<'_>, at: usize| {
