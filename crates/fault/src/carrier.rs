@@ -47,6 +47,8 @@ impl Carrier {
         about: About,
         netns: &Netns,
     ) -> Result<Carrier> {
+        guardian.guard(&about.fault, about.number, netns)?;
+        reached("guarded");
         let mut socket = Socket::open_in(netns)?;
         let locked = journal.make()?;
         let what = about.target.clone();
@@ -62,8 +64,6 @@ impl Carrier {
         };
         let entry = Entry::new(about, was_up, kept)?;
         reached("before-journal");
-        guardian.guard(&entry, netns)?;
-        reached("guarded");
         locked.write(&entry)?;
         reached("journalled");
         let mut carrier = Carrier { entry, socket, journal: journal.clone() };
@@ -129,13 +129,15 @@ impl Carrier {
         Ok(())
     }
 
-    /// Ends it. The guardian is to be told afterwards, so that it finds nothing to do if this fails half way.
-    pub(crate) fn heal(mut self, guardian: &Guardian) -> Result<Released> {
-        let locked = self.journal.make()?;
+    /// What is written down of it.
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Ends it.
+    pub(crate) fn heal(&mut self, locked: &Locked) -> Result<Released> {
         reached("before-heal");
-        let released = release(&locked, &self.entry, &mut self.socket)?;
-        guardian.release(&self.entry);
-        Ok(released)
+        release(locked, &self.entry, &mut self.socket)
     }
 }
 

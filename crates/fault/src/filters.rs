@@ -11,6 +11,7 @@ use crate::Result;
 use crate::guardian::Guardian;
 use crate::journal::{About, Entry, Journal, Locked};
 use crate::plan::{Action, Place, Plan};
+use crate::stage::reached;
 
 /// The environment's word for gates as filters, as on kernels before 6.6.
 const OLD_WAY: &str = "SNORKEL_FAULT_CLSACT";
@@ -18,7 +19,7 @@ const OLD_WAY: &str = "SNORKEL_FAULT_CLSACT";
 /// What is written down of a gate's filters.
 #[derive(Debug)]
 pub(crate) struct Filters {
-    entry: Entry,
+    pub(crate) entry: Entry,
     journal: Journal,
 }
 
@@ -34,41 +35,56 @@ impl Filters {
         if method(place, netns)? == Method::Tcx {
             return Ok(None);
         }
-        let locked = journal.make()?;
-        let entry = Entry::of_filters(about, gate::brings_qdisc(netns, place.index)?)?;
+        let mut entry = Entry::of_filters(about)?;
         if let Some(guardian) = guardian
-            && let Err(error) = guardian.guard(&entry, netns)
+            && let Err(error) = guardian.guard(&entry.fault, entry.number, netns)
         {
-            // The next command sweeps, then; and everything passes without that.
-            tracing::debug!("{}", chain(&error));
+            tracing::warn!("{}; if this process is killed, the next snorkel command sweeps", chain(&error));
+            entry.guardian = None;
         }
         let filters = Filters { entry, journal: journal.clone() };
-        if let Err(error) = locked.write(&filters.entry) {
-            // What went wrong first is what is told.
-            let _ = filters.forget(&locked, guardian);
-            return Err(error);
-        }
+        filters.journal.make()?.write(&filters.entry)?;
         Ok(Some(filters))
     }
 
-    /// The name that they bear.
-    pub(crate) fn owner(&self) -> &str {
-        self.entry.fault.as_str()
-    }
-
-    /// Keeps all others from putting filters anywhere, and from taking any away.
-    pub(crate) fn lock(&self) -> Result<Locked> {
-        self.journal.make()
-    }
-
-    /// Forgets them, which stand there no more.
-    pub(crate) fn forget(&self, locked: &Locked, guardian: Option<&Guardian>) -> Result<()> {
-        locked.remove(&self.entry)?;
-        if let Some(guardian) = guardian {
-            guardian.release(&self.entry);
+    /// Has `put` put them at their link, by the name that it is told.
+    pub(crate) fn put(&mut self, netns: &Netns, put: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+        let locked = self.journal.make()?;
+        let qdisc =
+            gate::brings_qdisc(netns, self.entry.index)? || another_brings_qdisc(&locked, &self.entry)?;
+        if self.entry.qdisc != qdisc {
+            self.entry.qdisc = qdisc;
+            locked.write(&self.entry)?;
         }
-        Ok(())
+        reached("before-filters");
+        put(&self.entry.owner())
     }
+
+    /// Has `take_off` take them off for a while.
+    pub(crate) fn rest(&mut self, netns: &Netns, take_off: impl FnOnce()) -> Result<()> {
+        let locked = self.journal.make();
+        take_off();
+        let locked = locked?;
+        // Of what it could not take off something may be left.
+        gate::sweep(netns, self.entry.index, &self.entry.owner(), self.entry.qdisc)?;
+        self.entry.qdisc = false;
+        locked.write(&self.entry)
+    }
+
+    /// Has `take_off` take them off, and forgets them. Without the lock they go all the same, and are forgotten by whoever
+    /// sweeps next.
+    pub(crate) fn end(&self, netns: &Netns, locked: Option<&Locked>, take_off: impl FnOnce()) -> Result<()> {
+        take_off();
+        let Some(locked) = locked else { return Ok(()) };
+        gate::sweep(netns, self.entry.index, &self.entry.owner(), self.entry.qdisc)?;
+        locked.remove(&self.entry)
+    }
+}
+
+/// Whether a fault that stands at the same link has brought the qdisc; or has begun to, and was killed before it had a filter.
+fn another_brings_qdisc(locked: &Locked, entry: &Entry) -> Result<bool> {
+    let same = |other: &Entry| other.qdisc && (other.netns, other.index) == (entry.netns, entry.index);
+    Ok(locked.entries()?.0.iter().any(same))
 }
 
 /// Whether gates of these plans would be filters, so that a guardian is to sweep them should their process be killed.

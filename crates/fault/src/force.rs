@@ -6,7 +6,7 @@ use crate::carrier::{Carrier, Released};
 use crate::control::{Healed, LinkStatus};
 use crate::filters::Filters;
 use crate::guardian::Guardian;
-use crate::journal::{About, Journal};
+use crate::journal::{About, Entry, Journal, Locked};
 use crate::part::Judged;
 use crate::plan::{Action, Flap, Plan, Point, Step};
 use crate::{Error, FaultId, Result};
@@ -26,8 +26,8 @@ pub struct Means<'a> {
 
 /// A plan that is carried out.
 ///
-/// Gates and wires go with it, or with its process. Links that are down are taken care of by [`Force::heal`], or by the
-/// guardian.
+/// Gates and wires go with it, or with its process. Links that are down, and what is left of gates where they are filters, are
+/// taken care of by [`Force::heal`], or by the guardian.
 #[derive(Debug)]
 pub struct Force {
     parts: Vec<(Point, Part)>,
@@ -88,12 +88,13 @@ impl Force {
                     none => none.insert(Netns::private()?),
                 };
                 let about = about(number, &step.point, means);
-                let filters = Filters::announce(place, &netns, about, means.journal, means.guardian)?;
-                match Judged::begin(place, netns, private, rules, wires, filters.as_ref()) {
+                let mut filters = Filters::announce(place, &netns, about, means.journal, means.guardian)?;
+                match Judged::begin(place, netns, private, rules, wires, filters.as_mut()) {
                     Ok(judged) => Ok(Part::Judged(Box::new(judged), filters.map(Box::new))),
                     Err(error) => {
-                        // What went wrong first is what is told.
-                        let _ = filters.map(|filters| filters.forget(&filters.lock()?, means.guardian));
+                        if let Some(filters) = filters {
+                            forget(&filters.entry, means);
+                        }
                         Err(error)
                     }
                 }
@@ -124,7 +125,7 @@ impl Force {
             let done = match (part, &self.private) {
                 (Part::Carrier(carrier), _) => carrier.want(on),
                 (Part::Judged(judged, filters), Some(private)) => {
-                    judged.turn(on, private, filters.as_deref())
+                    judged.turn(on, private, filters.as_deref_mut())
                 }
                 (Part::Judged(..), None) => Ok(()),
             };
@@ -136,21 +137,12 @@ impl Force {
     /// Forgets the links that are gone, and says which: their targets have ended or were started again.
     pub fn forget_gone(&mut self, means: &Means<'_>) -> Vec<Point> {
         let mut gone = Vec::new();
-        let parts = std::mem::take(&mut self.parts);
-        for (point, mut part) in parts {
-            let there = match &mut part {
-                Part::Carrier(carrier) => carrier.is_there(),
-                Part::Judged(judged, _) => judged.is_there(),
-            };
-            if there {
-                self.parts.push((point, part));
-            } else {
-                // Nothing is left to be taken back but the entry in the journal.
-                let _ = part.heal(means, &mut Remains::default());
-                gone.push(point);
-            }
+        for (point, mut part) in std::mem::take(&mut self.parts) {
+            let parts = if part.is_there() { &mut self.parts } else { &mut gone };
+            parts.push((point, part));
         }
-        gone
+        // Nothing is left to be taken back but the entries in the journal.
+        heal(gone, means, &mut Remains::default()).into_iter().map(|(point, _)| point).collect()
     }
 
     /// Whether there is nothing left that it could be in force at.
@@ -203,14 +195,47 @@ impl Force {
     pub fn heal(mut self, means: &Means<'_>) -> (Healed, Remains) {
         let mut healed = Healed { id: means.id.clone(), did: Vec::new(), troubles: Vec::new() };
         let mut remains = Remains { judged: Vec::new(), private: self.private.take() };
-        for (point, part) in std::mem::take(&mut self.parts).into_iter().rev() {
-            match part.heal(means, &mut remains) {
+        for (point, done) in heal(std::mem::take(&mut self.parts), means, &mut remains) {
+            match done {
                 Ok(did) => healed.did.push(format!("{point}: {did}")),
-                Err(error) => healed.troubles.push(format!("{point}: {}", chain(&error))),
+                Err(trouble) => healed.troubles.push(format!("{point}: {trouble}")),
             }
         }
-        healed.did.reverse();
         (healed, remains)
+    }
+}
+
+/// Takes all of them back, the last first; what was done to each, or why it was not, in words.
+fn heal(
+    mut parts: Vec<(Point, Part)>,
+    means: &Means<'_>,
+    remains: &mut Remains,
+) -> Vec<(Point, Result<String, String>)> {
+    // Packets pass before anything is waited for.
+    let disarmed: Vec<Result<()>> = parts.iter().map(|(_, part)| part.disarm()).collect();
+    let written = parts.iter().any(|(_, part)| part.entry().is_some());
+    let locked = written.then(|| means.journal.make()).transpose();
+    let each = parts.iter_mut().zip(disarmed).rev();
+    let mut done: Vec<_> = each.map(|((_, part), disarmed)| part.heal(disarmed, &locked)).collect();
+    done.reverse();
+    // The guardian is told when nobody waits for the lock any more; and not of what it will have to do.
+    if locked.map(drop).is_ok()
+        && let Some(guardian) = means.guardian
+    {
+        let ended = parts.iter().zip(&done).filter(|(_, done)| done.is_ok());
+        ended.filter_map(|((_, part), _)| part.entry()).for_each(|entry| guardian.release(entry));
+    }
+    let (points, parts): (Vec<Point>, Vec<Part>) = parts.into_iter().unzip();
+    remains.judged.extend(parts.into_iter().rev().filter_map(Part::remains));
+    points.into_iter().zip(done).collect()
+}
+
+/// Has the journal and the guardian forget an entry of which nothing has come.
+fn forget(entry: &Entry, means: &Means<'_>) {
+    // What went wrong before is what is told.
+    let _ = means.journal.make().and_then(|locked| locked.remove(entry));
+    if let Some(guardian) = means.guardian {
+        guardian.release(entry);
     }
 }
 
@@ -232,31 +257,60 @@ impl Part {
         }
     }
 
-    /// Takes it back; what was done, in words.
-    fn heal(self, means: &Means<'_>, remains: &mut Remains) -> Result<String> {
+    /// Whether its link is still there.
+    fn is_there(&mut self) -> bool {
         match self {
-            Part::Carrier(carrier) => {
-                let name = carrier.link_name();
-                let guardian = means
-                    .guardian
-                    .ok_or_else(|| Error::Plan("a link is brought up under a guardian's eyes".to_owned()))?;
-                Ok(released(&name, carrier.heal(guardian)?))
-            }
-            Part::Judged(mut judged, filters) => {
-                let disarmed = judged.disarm();
-                // Filters are taken off at once, and must be before they are forgotten.
-                let forgotten = filters.map(|filters| {
-                    let locked = filters.lock();
-                    judged.detach();
-                    filters.forget(&locked?, means.guardian)
-                });
-                match disarmed {
-                    Ok(()) => remains.judged.push(*judged),
-                    Err(_) => drop(judged),
+            Part::Carrier(carrier) => carrier.is_there(),
+            Part::Judged(judged, _) => judged.is_there(),
+        }
+    }
+
+    /// What is written down of it, if the kernel does not take it back with the process.
+    fn entry(&self) -> Option<&Entry> {
+        match self {
+            Part::Carrier(carrier) => Some(carrier.entry()),
+            Part::Judged(_, filters) => filters.as_ref().map(|filters| &filters.entry),
+        }
+    }
+
+    /// Lets all packets pass, if it decides on packets.
+    fn disarm(&self) -> Result<()> {
+        match self {
+            Part::Carrier(_) => Ok(()),
+            Part::Judged(judged, _) => judged.disarm(),
+        }
+    }
+
+    /// Takes it back once it is disarmed; what was done, in words, or why it was not.
+    fn heal(&mut self, disarmed: Result<()>, locked: &Result<Option<Locked>>) -> Result<String, String> {
+        match self {
+            Part::Carrier(carrier) => match locked {
+                Ok(Some(locked)) => {
+                    let became = carrier.heal(locked).map_err(|e| chain(&e))?;
+                    Ok(released(&carrier.link_name(), became))
                 }
-                forgotten.transpose()?;
+                Ok(None) => Err("the journal is not locked".to_owned()),
+                Err(error) => Err(chain(error)),
+            },
+            Part::Judged(judged, filters) => {
+                if disarmed.is_err() {
+                    // Then whatever time it takes the kernel.
+                    judged.detach();
+                }
+                if let Some(filters) = filters {
+                    let locked = locked.as_ref().ok().and_then(Option::as_ref);
+                    judged.end(filters, locked).map_err(|e| chain(&e))?;
+                }
                 Ok("packets pass again".to_owned())
             }
+        }
+    }
+
+    /// What takes the kernel longer to take away.
+    fn remains(self) -> Option<Judged> {
+        match self {
+            Part::Carrier(_) => None,
+            Part::Judged(judged, _) => Some(*judged),
         }
     }
 }
@@ -283,6 +337,8 @@ pub fn released(link: &str, released: Released) -> String {
         Released::LeftDown => format!("{link} was down before, and is left down"),
         Released::HeldDown => format!("{link} stays down: another fault wants it so"),
         Released::Gone => format!("{link} is gone"),
+        Released::Swept(0) => format!("{link} had no filters yet"),
+        Released::Swept(1) => format!("{link} is rid of a dead filter"),
         Released::Swept(filters) => format!("{link} is rid of {filters} dead filters"),
     }
 }

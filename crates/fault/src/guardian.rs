@@ -28,7 +28,7 @@ use snorkel_netns::{Netns, Pid};
 use crate::journal::{Entry, Journal, Locked, Who};
 use crate::orphans::end;
 use crate::stage::reached;
-use crate::{Error, Result};
+use crate::{Error, FaultId, Result};
 
 /// A guardian that takes longer to nod has died.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -47,7 +47,7 @@ pub struct Guardian {
 /// Which entry, and what about it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Message {
-    fault: crate::FaultId,
+    fault: FaultId,
     number: usize,
     guard: bool,
 }
@@ -85,26 +85,26 @@ impl Guardian {
     }
 
     /// Tells it of an entry that is about to be written; comes back when it has heard. Told first, it misses none.
-    pub(crate) fn guard(&self, entry: &Entry, netns: &Netns) -> Result<()> {
-        self.ask(entry, true, Some(netns.as_fd()))
+    pub(crate) fn guard(&self, fault: &FaultId, number: usize, netns: &Netns) -> Result<()> {
+        self.ask(fault, number, Some(netns.as_fd()))
     }
 
     /// Tells it of one that has been ended. If it does not hear that, it will find the entry gone.
     pub(crate) fn release(&self, entry: &Entry) {
-        let _ = self.ask(entry, false, None);
+        let _ = self.ask(&entry.fault, entry.number, None);
     }
 
-    fn ask(&self, entry: &Entry, guard: bool, netns: Option<BorrowedFd<'_>>) -> Result<()> {
+    fn ask(&self, fault: &FaultId, number: usize, netns: Option<BorrowedFd<'_>>) -> Result<()> {
         if self.lost.get() {
             return Err(Error::os("tell the guardian", Errno::PIPE));
         }
-        let told = self.tell(entry, guard, netns).and_then(|()| self.wait_for_nod());
+        let told = self.tell(fault, number, netns).and_then(|()| self.wait_for_nod());
         self.lost.set(told.is_err());
         told
     }
 
-    fn tell(&self, entry: &Entry, guard: bool, netns: Option<BorrowedFd<'_>>) -> Result<()> {
-        let message = Message { fault: entry.fault.clone(), number: entry.number, guard };
+    fn tell(&self, fault: &FaultId, number: usize, netns: Option<BorrowedFd<'_>>) -> Result<()> {
+        let message = Message { fault: fault.clone(), number, guard: netns.is_some() };
         let text = serde_json::to_vec(&message).map_err(|e| Error::os("tell the guardian", e))?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -129,7 +129,7 @@ impl Guardian {
     }
 }
 
-/// Readable, with an end, when the guardian has died.
+/// Has an end (POLLHUP) when the guardian has died.
 impl AsFd for Guardian {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
@@ -171,11 +171,7 @@ fn live(channel: &OwnedFd, journal: &Journal) -> Result<()> {
 }
 
 /// Ends everything that is still written down of what was guarded by this guardian. All is tried; the first error is told.
-fn take_back(
-    journal: &Journal,
-    own: Who,
-    guarded: &BTreeMap<(crate::FaultId, usize), OwnedFd>,
-) -> Result<()> {
+fn take_back(journal: &Journal, own: Who, guarded: &BTreeMap<(FaultId, usize), OwnedFd>) -> Result<()> {
     let Some(locked) = lock_in_the_end(journal)? else { return Ok(()) };
     let (entries, _) = locked.entries()?;
     let mut first = Ok(());

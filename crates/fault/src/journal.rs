@@ -3,7 +3,7 @@
 //!
 //! That is a link that is down; and on kernels without tcx filters, though they let everything pass. For each such link
 //! there is one file, written aside, flushed and renamed into its place (rename(2) is atomic). The directory is root's alone
-//! and is there only as long as a file is. It is also the lock under which links are set down and up (flock(2)): a fault
+//! and is there only as long as a file is. It is also the lock under which links are set down and up, and filters come and go (flock(2)): a fault
 //! that ends sees all others on the same link.
 //!
 //! What lies there is believed only if nobody but its owner could have written it: links are not followed, nor are files
@@ -62,11 +62,11 @@ impl Who {
     }
 }
 
-/// One link that was set down, or has filters; or is about to.
+/// One link that a fault has set down or put filters at, or is about to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     version: u32,
-    /// The fault that wants it down.
+    /// The fault.
     pub fault: FaultId,
     /// Which of the fault's links it is, from 0.
     pub number: usize,
@@ -140,8 +140,14 @@ impl Entry {
     }
 
     /// An entry of the calling process, of a link at which filters are to stand.
-    pub(crate) fn of_filters(about: About, qdisc: bool) -> Result<Entry> {
-        Ok(Entry { wants_down: false, filters: true, qdisc, ..Entry::new(about, false, Vec::new())? })
+    pub(crate) fn of_filters(about: About) -> Result<Entry> {
+        Ok(Entry { wants_down: false, filters: true, ..Entry::new(about, false, Vec::new())? })
+    }
+
+    /// The name that its filters bear: the fault's, and its holder's number, since who has another journal may give the same
+    /// name to another fault.
+    pub(crate) fn owner(&self) -> String {
+        format!("{}.{}", self.fault, self.holder.pid)
     }
 
     /// Whether it is about this link's being set down.

@@ -68,9 +68,13 @@ pub(crate) fn end(locked: &Locked, entry: &Entry, netns: &Netns) -> Result<Relea
     if !entry.filters {
         return release(locked, entry, &mut socket);
     }
-    let released = match link(&mut socket, entry.index)?.filter(|link| is_the_very(link, entry)) {
+    let released = match link(&mut socket, entry.index)? {
         None => Released::Gone,
-        Some(_) => Released::Swept(gate::sweep(netns, entry.index, entry.fault.as_str(), entry.qdisc)?),
+        Some(link) => {
+            // Filters say whose they are; a qdisc does not.
+            let qdisc = entry.qdisc && is_the_very(&link, entry);
+            Released::Swept(gate::sweep(netns, entry.index, &entry.owner(), qdisc)?)
+        }
     };
     locked.remove(entry).map(|()| released)
 }

@@ -9,13 +9,14 @@ use snorkel_rtnl::Socket;
 use crate::carrier::link;
 use crate::control::{Measured, RuleStatus, WireStatus};
 use crate::filters::{Filters, attach_point};
+use crate::journal::Locked;
 use crate::plan::{Effect, Place, Wire as WirePlan};
 use crate::rule::{Direction, Rule, Verdict};
 use crate::stage::reached;
 use crate::wire::{Backend, Duty, Laid, Wire};
 use crate::{Error, Result};
 
-/// A gate that this process holds. Dropped, or with the process, it is gone.
+/// A gate that this process holds. Dropped, or with the process, it is out of force.
 #[derive(Debug)]
 pub(crate) struct Judged {
     place: Place,
@@ -24,6 +25,7 @@ pub(crate) struct Judged {
     rules: Vec<Rule>,
     wires: Vec<WirePlan>,
     standing: Option<Standing>,
+    rests: bool,
     /// What was counted before it rested last.
     before: (Vec<RuleCount>, Vec<WireCounts>),
 }
@@ -43,7 +45,7 @@ impl Judged {
         private: &Netns,
         rules: &[Rule],
         wires: &[WirePlan],
-        filters: Option<&Filters>,
+        filters: Option<&mut Filters>,
     ) -> Result<Judged> {
         let mut socket = Socket::open_in(&netns)?;
         // A number is used again, a hardware address hardly with it.
@@ -53,33 +55,42 @@ impl Judged {
         }
         let (rules, wires, place) = (rules.to_vec(), wires.to_vec(), place.clone());
         let before = (Vec::new(), Vec::new());
-        let mut judged = Judged { place, netns, socket, rules, wires, standing: None, before };
+        let mut judged = Judged { place, netns, socket, rules, wires, standing: None, rests: false, before };
         judged.standing = Some(judged.stand(private, filters)?);
         Ok(judged)
     }
 
     /// Lets it rest, or puts it in force again.
-    pub(crate) fn turn(&mut self, on: bool, private: &Netns, filters: Option<&Filters>) -> Result<()> {
-        if !on {
-            self.before = self.counts()?;
-            let locked = filters.map(Filters::lock).transpose();
-            self.detach();
-            // The wires take longer to go.
-            let done = locked.map(drop);
-            self.standing = None;
-            done
-        } else if self.standing.is_none() {
-            self.standing = Some(self.stand(private, filters)?);
-            Ok(())
-        } else {
-            Ok(())
+    pub(crate) fn turn(&mut self, on: bool, private: &Netns, filters: Option<&mut Filters>) -> Result<()> {
+        self.rests = !on;
+        if on {
+            if self.standing.is_none() {
+                self.standing = Some(self.stand(private, filters)?);
+            }
+            return Ok(());
         }
+        let counted = self.counts();
+        let netns = self.netns.try_clone()?;
+        let done = match filters {
+            Some(filters) => filters.rest(&netns, || self.detach()),
+            None => Ok(()),
+        };
+        // The wires take longer to go.
+        self.standing = None;
+        self.before = counted?;
+        done
     }
 
     /// Whether it is in force as it was asked for: programs at their places that decide as they should, wires as they
     /// were made.
     pub(crate) fn verify(&mut self) -> Result<()> {
-        let Some(standing) = &mut self.standing else { return Ok(()) };
+        let Some(standing) = &mut self.standing else {
+            return if self.rests {
+                Ok(())
+            } else {
+                Err(Error::NotInForce("it was not put there again".into()))
+            };
+        };
         standing.gate.verify()?;
         for wire in &mut standing.wires {
             wire.read_back()?;
@@ -102,6 +113,12 @@ impl Judged {
         if let Some(standing) = &mut self.standing {
             standing.gate.detach();
         }
+    }
+
+    /// Takes off filters, which stay longer than their process, and forgets them.
+    pub(crate) fn end(&mut self, filters: &Filters, locked: Option<&Locked>) -> Result<()> {
+        let netns = self.netns.try_clone()?;
+        filters.end(&netns, locked, || self.detach())
     }
 
     /// Whether the link is still there.
@@ -162,7 +179,7 @@ impl Judged {
     }
 
     /// Puts the gate and its wires in their places.
-    fn stand(&self, private: &Netns, filters: Option<&Filters>) -> Result<Standing> {
+    fn stand(&self, private: &Netns, mut filters: Option<&mut Filters>) -> Result<Standing> {
         let (netns, plans) = (&self.netns, &self.wires);
         reached("before-wires");
         let lay = |plan: &WirePlan| {
@@ -188,34 +205,51 @@ impl Judged {
         reached("before-gate");
         // The wires' threads begin while the gate comes to its place: for either the kernel waits for grace periods of RCU,
         // and they share them. Packets are led into the wires only afterwards.
-        let standing = std::thread::scope(|scope| {
+        let (gate, wires) = std::thread::scope(|scope| {
             let start = |wire: Laid| {
                 let thread = std::thread::Builder::new().name("snorkel-wire".into());
                 thread.spawn_scoped(scope, || wire.start(private))
             };
             let starting: Vec<_> = laid.into_iter().map(start).collect();
-            let place = || -> Result<Gate> {
-                let mut gate = Gate::load(&self.rules, &ends)?;
-                let _locked = filters.map(Filters::lock).transpose()?;
-                let (method, owner) = filters.map_or((Method::Tcx, ""), |f| (Method::Clsact, f.owner()));
-                gate.place(&attach_point(&self.place, netns, owner), method)?;
-                Ok(gate)
-            };
-            let gate = place();
+            let gate = self.place_gate(&ends, filters.as_deref_mut());
             // All have ended before anything that failed is told of, and none is left half made.
             let wires: Vec<_> =
                 starting.into_iter().map(|started| started.map(ScopedJoinHandle::join)).collect();
-            let mut standing = Standing { gate: gate?, wires: Vec::with_capacity(wires.len()) };
-            for wire in wires {
+            let made = wires.into_iter().map(|wire| {
                 let wire = wire.map_err(|e| Error::os("start the thread of a wire", e))?;
-                standing.wires.push(wire.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+                Ok(wire.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
+            });
+            (gate, made.collect::<Result<Vec<Wire>>>())
+        });
+        let mut gate = gate?;
+        let armed = wires.and_then(|wires| {
+            reached("attached");
+            gate.arm()?;
+            reached("armed");
+            Ok(wires)
+        });
+        match (armed, filters) {
+            (Ok(wires), _) => Ok(Standing { gate, wires }),
+            (Err(error), Some(filters)) => {
+                // What went wrong first is what is told.
+                let _ = filters.rest(netns, || gate.detach());
+                Err(error)
             }
-            Ok::<_, Error>(standing)
-        })?;
-        reached("attached");
-        standing.gate.arm()?;
-        reached("armed");
-        Ok(standing)
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Puts the gate in its place; it decides on nothing yet.
+    fn place_gate(&self, ends: &[WireEnds<'_>], filters: Option<&mut Filters>) -> Result<Gate> {
+        let netns = &self.netns;
+        let mut gate = Gate::load(&self.rules, ends)?;
+        match filters {
+            Some(filters) => filters.put(netns, |owner| {
+                Ok(gate.place(&attach_point(&self.place, netns, owner), Method::Clsact)?)
+            })?,
+            None => gate.place(&attach_point(&self.place, netns, ""), Method::Tcx)?,
+        }
+        Ok(gate)
     }
 }
 

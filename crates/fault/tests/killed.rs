@@ -6,6 +6,7 @@ mod common;
 
 use std::net::UdpSocket;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::{HOST4, TARGET4, World};
@@ -22,11 +23,22 @@ use snorkel_rtnl::{FilterSide, Qdisc, Socket};
 
 const STOP_AT: &str = "SNORKEL_FAULT_STOP_AT";
 const OLD_WAY: &str = "SNORKEL_FAULT_CLSACT";
-/// Not a stage of the fault: it is in force.
+/// No stages of the fault: it is in force; it rests.
 const HELD: &str = "held";
+const RESTS: &str = "rests";
 const OF_GATES: [&str; 7] =
     ["before-wires", "before-gate", "attached", "armed", HELD, "before-disarm", "disarmed"];
 const OF_CABLES: [&str; 6] = ["before-journal", "guarded", "journalled", "down", HELD, "before-heal"];
+
+fn of_filters() -> Vec<&'static str> {
+    [&OF_GATES[..], &["before-filters"]].concat()
+}
+
+/// Only one test at a time makes processes.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn silent() -> Action {
     let rules = Direction::ALL.map(|direction| Rule::all(direction, Verdict::Drop)).to_vec();
@@ -62,8 +74,11 @@ fn live(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way
     let guarded = plan.sets_links_down() || filters::needed(std::slice::from_ref(plan), &open);
     let guardian = guarded.then(|| Guardian::start(&journal)).transpose()?;
     let means = Means { id: &id, journal: &journal, guardian: guardian.as_ref(), open: &open };
-    let force = Force::apply(plan, &means)?;
-    if stage == HELD {
+    let mut force = Force::apply(plan, &means)?;
+    if stage == RESTS {
+        force.turn(false)?;
+    }
+    if [HELD, RESTS].contains(&stage) {
         kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
     }
     let (healed, _) = force.heal(&means);
@@ -71,10 +86,22 @@ fn live(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way
     Ok(())
 }
 
+/// A process that holds a fault. With the value it is killed.
+struct Holder(Pid);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let killed = kill_process(self.0, Signal::KILL);
+        let ended = waitpid(Some(self.0), WaitOptions::empty());
+        assert!(std::thread::panicking() || killed.is_ok() && ended.is_ok(), "{killed:?} {ended:?}");
+    }
+}
+
 /// Another process that has the fault at this stage, where it stands still.
-fn stopped_at(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way: bool) -> Pid {
-    // SAFETY: the copy has one thread. What it needs of the other's, which waits for this one's end, is the allocator, and
-    // that the C library sets right (fork(3)). It never returns.
+fn stopped_at(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way: bool) -> Holder {
+    // SAFETY: the copy has one thread, and never returns. What it needs that another thread could have held is the allocator,
+    // which the C library sets right (fork(3)), and std's lock of the environment, which no other thread has: the tests of this
+    // file take turns (`ALONE`), and all that the harness does meanwhile is to wait for them.
     let pid = match unsafe { libc::fork() } {
         0 => {
             let lived =
@@ -85,7 +112,7 @@ fn stopped_at(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, o
     };
     let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().expect("it was waited for");
     assert!(status.stopped(), "at {stage}: {status:?}");
-    pid
+    Holder(pid)
 }
 
 /// All that a fault could change at the host.
@@ -149,7 +176,7 @@ fn wait_until_as(before: &str, entries: usize, world: &World, place: &Path, when
         (state(world), entries)
     };
     let mut now = look();
-    for _ in 0..2000 {
+    for _ in 0..30_000 {
         if (now.0.as_str(), now.1) == (before, entries) {
             return;
         }
@@ -159,28 +186,24 @@ fn wait_until_as(before: &str, entries: usize, world: &World, place: &Path, when
     assert_eq!((now.0.as_str(), now.1), (before, entries), "{when}");
 }
 
-fn kill(pid: Pid) {
-    kill_process(pid, Signal::KILL).unwrap();
-    waitpid(Some(pid), WaitOptions::empty()).unwrap();
-}
-
 #[track_caller]
 fn killed_at_any_stage(action: Action, stages: &[&str], old_way: bool) {
+    let _alone = alone();
     let world = World::new();
     let plan = world.plan(action);
     let place = tempfile::tempdir().unwrap();
     let way = Way::of(&world);
     let before = state(&world);
     for stage in stages {
-        let pid = stopped_at(&world, &plan, place.path(), "fkilled", stage, old_way);
+        let holder = stopped_at(&world, &plan, place.path(), "fkilled", stage, old_way);
         if *stage == HELD {
             way.send(b"lost");
         }
-        if old_way && *stage == "before-gate" {
+        if *stage == "before-filters" {
             // As it may have come to by then.
             Socket::open_in(&world.host).unwrap().add_qdisc(world.port, Qdisc::Clsact).unwrap();
         }
-        kill(pid);
+        drop(holder);
         way.wait_until_open(stage);
         wait_until_as(&before, 0, &world, place.path(), stage);
     }
@@ -203,16 +226,17 @@ fn wires_go() {
 
 #[test]
 fn filters_go() {
-    killed_at_any_stage(silent(), &OF_GATES, true);
+    killed_at_any_stage(silent(), &of_filters(), true);
 }
 
 #[test]
 fn wires_go_with_the_filters_that_lead_to_them() {
-    killed_at_any_stage(late(), &OF_GATES, true);
+    killed_at_any_stage(late(), &of_filters(), true);
 }
 
 #[test]
 fn filters_of_another_at_the_same_link_stay() {
+    let _alone = alone();
     let world = World::new();
     let plan = world.plan(silent());
     let place = tempfile::tempdir().unwrap();
@@ -223,21 +247,41 @@ fn filters_of_another_at_the_same_link_stay() {
         let between = state(&world);
         let two = stopped_at(&world, &plan, place.path(), "ftwo", HELD, true);
         if older_first {
-            kill(one);
+            drop(one);
             // Its qdisc stays with the other's filters.
-            let entries = || std::fs::read_dir(place.path().join("faults")).unwrap().count();
-            while entries() != 1 {
-                std::thread::yield_now();
+            let entries = || std::fs::read_dir(place.path().join("faults")).map_or(0, Iterator::count);
+            for _ in 0..30_000 {
+                if entries() == 1 {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
             }
+            assert_eq!(entries(), 1);
             way.send(b"lost");
-            kill(two);
+            drop(two);
         } else {
-            kill(two);
+            drop(two);
             wait_until_as(&between, 1, &world, place.path(), "the younger is killed");
             way.send(b"lost");
-            kill(one);
+            drop(one);
         }
         way.wait_until_open("both are killed");
         wait_until_as(&before, 0, &world, place.path(), "both are killed");
     }
+}
+
+#[test]
+fn a_qdisc_that_another_has_made_while_filters_rest_stays() {
+    let _alone = alone();
+    let world = World::new();
+    let plan = world.plan(silent());
+    let place = tempfile::tempdir().unwrap();
+    let before = state(&world);
+    let resting = stopped_at(&world, &plan, place.path(), "frests", RESTS, true);
+    wait_until_as(&before, 1, &world, place.path(), "it rests");
+    Socket::open_in(&world.host).unwrap().add_qdisc(world.port, Qdisc::Clsact).unwrap();
+    let with_qdisc = state(&world);
+    assert_ne!(with_qdisc, before);
+    drop(resting);
+    wait_until_as(&with_qdisc, 0, &world, place.path(), "it is killed");
 }

@@ -17,7 +17,7 @@ use snorkel_bpf::gate::{Direction, Ports, Protocol, Rule, Verdict};
 use snorkel_fault::{Distribution, Impairment};
 
 use traffic::{delays, deviation, median, stream, warm_up};
-use world::{JUMBO, World, impair, judge};
+use world::{Held, JUMBO, World, impair, judge};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// What of a frame is payload, beside Ethernet, IP, and TCP with time stamps.
@@ -156,9 +156,12 @@ fn wire() {
     println!(
         "\nthroughput of a TCP stream through a wire, of a plain pair's, both without offloads (wanted: at least 90 %)"
     );
-    let (plain, late) = (World::bare(), World::bare());
-    let held = late.apply(&impair(Impairment { delay: MILLISECOND, ..Impairment::default() }));
-    let mut rows = vec![("plain pair", &plain), ("wire, 1 ms", &late)];
+    let (plain, idle, late) = (World::bare(), World::bare(), World::bare());
+    let held = [
+        idle.apply(&impair(Impairment::default())),
+        late.apply(&impair(Impairment { delay: MILLISECOND, ..Impairment::default() })),
+    ];
+    let mut rows = vec![("plain pair", &plain), ("wire, nothing to do", &idle), ("wire, 1 ms", &late)];
     // What of it is netem's own: the same delay on a way without a wire.
     let (bridged, bridged_late) = (World::bridged(), World::bridged());
     if bridged_late.delay_by_netem(MILLISECOND) {
@@ -176,5 +179,5 @@ fn wire() {
         let got = median(carried);
         println!("  {name:<26} {got:>7.2} Gbit/s  {:>6.1} %", got / usual * 100.0);
     }
-    held.end();
+    held.into_iter().for_each(Held::end);
 }

@@ -237,7 +237,7 @@ const TRIALS: &[Trial] = &[
     Trial {
         id: "fault-journal",
         subject: "faults' journal",
-        lost: "no cable can be taken out (before Linux 6.6: no fault made): it could not be put back for one that was killed",
+        lost: "no cable can be taken out, and before Linux 6.6 no fault made: nobody could clean up after one that was killed",
         remedy: "mount -t tmpfs tmpfs /run; or name another place of root's in SNORKEL_RUN",
         run: faults::journal,
         ..COMMON

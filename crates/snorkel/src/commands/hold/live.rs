@@ -261,6 +261,16 @@ impl<'a> Live<'a> {
 
     /// Holds them until all have ended.
     pub(crate) fn run(mut self, begin: Begin<'_>, tell: Tell<'_>) -> Result<Ended, Failure> {
+        match self.hold(begin, tell) {
+            Ok(()) => Ok(self.ended),
+            Err(failure) => {
+                self.end_all();
+                Err(failure)
+            }
+        }
+    }
+
+    fn hold(&mut self, begin: Begin<'_>, tell: Tell<'_>) -> Result<(), Failure> {
         let mut tick = self.show.then(|| Instant::now() + TICK);
         while !self.held.is_empty() || !self.waiting.is_empty() || self.command.is_some() {
             let woken = self.wait(tick)?;
@@ -300,7 +310,7 @@ impl<'a> Live<'a> {
                 tick = Some(now + TICK);
             }
         }
-        Ok(self.ended)
+        Ok(())
     }
 
     /// Waits until something happens or is due.
@@ -314,8 +324,8 @@ impl<'a> Live<'a> {
         let guardian = self.guardian.filter(|_| self.guardian_lives).map(AsFd::as_fd);
         let command = self.command.as_ref().map(AsFd::as_fd);
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN), PollFd::new(&desk, PollFlags::IN)];
-        // Only those that are there take part; their places are counted from here.
-        fds.extend(guardian.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        // Only those that are there take part; their places are counted from here. Of the guardian only its end counts.
+        fds.extend(guardian.iter().map(|fd| PollFd::new(fd, PollFlags::empty())));
         fds.extend(command.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let first_link = fds.len();
         let links: Vec<_> = self.watches.iter().map(|(_, watch)| watch.as_fd()).collect();

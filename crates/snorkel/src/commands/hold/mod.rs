@@ -19,6 +19,7 @@ use snorkel_fault::filters;
 use snorkel_fault::guardian::Guardian;
 use snorkel_fault::journal::Journal;
 use snorkel_fault::plan::{Names, Plan};
+use snorkel_netns::chain;
 use snorkel_netns::enter::Signals;
 use snorkel_topology::Snapshot;
 
@@ -125,7 +126,7 @@ impl Hold {
             Some(Guardian::start(&journal)?)
         } else if filters::needed(&plans, &open) {
             // Without it they are swept by the next command.
-            Guardian::start(&journal).ok()
+            Guardian::start(&journal).inspect_err(|error| warn_plain(&chain(error))).ok()
         } else {
             None
         };
