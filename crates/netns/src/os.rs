@@ -22,12 +22,13 @@ pub enum Fork {
 }
 
 /// How many threads the calling process has. One that was waited for (pthread_join(3)) runs no more of the program, but is
-/// still to be seen for a moment: it is on its way out, and is not counted.
+/// still to be seen for a moment: it is on its way out, and is not counted. An error if they come and go all the time.
 pub fn threads() -> io::Result<usize> {
     const NUM_THREADS: usize = 17;
+    const TRIES: usize = 10_000;
     // The kernel ends the list at a thread that goes while it is read, before others that live (`next_tid` in
     // fs/proc/base.c). The list is whole if it has as many as there are, and none of it is gone by then.
-    loop {
+    for _ in 0..TRIES {
         let tasks = std::fs::read_dir("/proc/self/task")?.map(|task| Ok(task?.path()));
         let tasks = tasks.collect::<io::Result<Vec<_>>>()?;
         let exiting = tasks.iter().filter(|task| is_exiting(task)).count();
@@ -38,6 +39,7 @@ pub fn threads() -> io::Result<usize> {
             return Ok(tasks.len() - exiting);
         }
     }
+    Err(io::Error::other("the threads of this process come and go too fast to be counted"))
 }
 
 /// Whether a thread is on its way out (`PF_EXITING`, include/linux/sched.h); false if it is gone.
