@@ -112,6 +112,7 @@ impl Carrier {
 
     /// Lets the link up for a while, or sets it down again.
     pub(crate) fn want(&mut self, down: bool) -> Result<()> {
+        self.entry.wants_down = down;
         let locked = self.journal.make()?;
         if down {
             let is_up = link(&mut self.socket, self.entry.index)?.is_some_and(|link| link.flags.up);
@@ -119,7 +120,6 @@ impl Carrier {
                 self.entry.kept = self.socket.keep(self.entry.index)?;
             }
         }
-        self.entry.wants_down = down;
         locked.write(&self.entry)?;
         if down {
             self.socket.set_down(self.entry.index)?;

@@ -1,8 +1,9 @@
-//! Filters at a link: gates on kernels without tcx (before 6.6), which do nothing any more once their process is dead, and stay.
+//! Filters at a link: gates on kernels without tcx (before 6.6), which do nothing any more once their process is dead, and
+//! stay.
 //!
-//! So a guardian is told of them, and they are written down, before they are put there; and they bear the fault's name, by which
-//! whoever finds the entry takes them away. The qdisc that has them goes with the last one, so the journal is locked where they
-//! come and go.
+//! So a guardian is told of them, and they are written down, before they are put there; and they bear the fault's name, by
+//! which whoever finds the entry takes them away. The qdisc that has them goes with the last one, so the journal is locked
+//! where they come and go.
 
 use snorkel_bpf::gate::{self, AttachPoint, Method};
 use snorkel_netns::{Netns, NetnsId, chain};
@@ -47,9 +48,19 @@ impl Filters {
         Ok(Some(filters))
     }
 
-    /// Has `put` put them at their link, by the name that it is told.
-    pub(crate) fn put(&mut self, netns: &Netns, put: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-        let locked = self.journal.make()?;
+    /// The name that they bear.
+    pub(crate) fn owner(&self) -> String {
+        self.entry.owner()
+    }
+
+    /// Keeps all others from putting filters anywhere, and from taking any away.
+    pub(crate) fn lock(&self) -> Result<Locked> {
+        self.journal.make()
+    }
+
+    /// Has `put` put them at their link.
+    pub(crate) fn put(&mut self, netns: &Netns, put: impl FnOnce() -> Result<()>) -> Result<()> {
+        let locked = self.lock()?;
         let qdisc =
             gate::brings_qdisc(netns, self.entry.index)? || another_brings_qdisc(&locked, &self.entry)?;
         if self.entry.qdisc != qdisc {
@@ -57,34 +68,33 @@ impl Filters {
             locked.write(&self.entry)?;
         }
         reached("before-filters");
-        put(&self.entry.owner())
+        put()
     }
 
-    /// Has `take_off` take them off for a while.
-    pub(crate) fn rest(&mut self, netns: &Netns, take_off: impl FnOnce()) -> Result<()> {
-        let locked = self.journal.make();
-        take_off();
-        let locked = locked?;
-        // Of what it could not take off something may be left.
-        gate::sweep(netns, self.entry.index, &self.entry.owner(), self.entry.qdisc)?;
+    /// Makes sure that none stands there any more, for a while.
+    pub(crate) fn rest(&mut self, netns: &Netns, locked: &Locked) -> Result<()> {
+        self.sweep(netns)?;
         self.entry.qdisc = false;
         locked.write(&self.entry)
     }
 
-    /// Has `take_off` take them off, and forgets them. Without the lock they go all the same, and are forgotten by whoever
-    /// sweeps next.
-    pub(crate) fn end(&self, netns: &Netns, locked: Option<&Locked>, take_off: impl FnOnce()) -> Result<()> {
-        take_off();
-        let Some(locked) = locked else { return Ok(()) };
-        gate::sweep(netns, self.entry.index, &self.entry.owner(), self.entry.qdisc)?;
+    /// Makes sure that none stands there any more, and forgets them.
+    pub(crate) fn end(&self, netns: &Netns, locked: &Locked) -> Result<()> {
+        self.sweep(netns)?;
         locked.remove(&self.entry)
+    }
+
+    fn sweep(&self, netns: &Netns) -> Result<()> {
+        gate::sweep(netns, self.entry.index, &self.owner(), self.entry.qdisc)?;
+        Ok(())
     }
 }
 
 /// Whether a fault that stands at the same link has brought the qdisc; or has begun to, and was killed before it had a filter.
 fn another_brings_qdisc(locked: &Locked, entry: &Entry) -> Result<bool> {
-    let same = |other: &Entry| other.qdisc && (other.netns, other.index) == (entry.netns, entry.index);
-    Ok(locked.entries()?.0.iter().any(same))
+    let is_another = |other: &Entry| (&other.fault, other.number) != (&entry.fault, entry.number);
+    let is_there = |other: &Entry| other.qdisc && (other.netns, other.index) == (entry.netns, entry.index);
+    Ok(locked.entries()?.0.iter().any(|other| is_another(other) && is_there(other)))
 }
 
 /// Whether gates of these plans would be filters, so that a guardian is to sweep them should their process be killed.

@@ -88,12 +88,14 @@ impl Force {
                     none => none.insert(Netns::private()?),
                 };
                 let about = about(number, &step.point, means);
+                let here = netns.try_clone()?;
                 let mut filters = Filters::announce(place, &netns, about, means.journal, means.guardian)?;
                 match Judged::begin(place, netns, private, rules, wires, filters.as_mut()) {
                     Ok(judged) => Ok(Part::Judged(Box::new(judged), filters.map(Box::new))),
                     Err(error) => {
+                        self.disarm();
                         if let Some(filters) = filters {
-                            forget(&filters.entry, means);
+                            forget(&filters, &here, means);
                         }
                         Err(error)
                     }
@@ -118,20 +120,39 @@ impl Force {
     }
 
     /// Lets it rest, or puts it in force again. All links are tried; the first error is told.
-    pub fn turn(&mut self, on: bool) -> Result<()> {
+    pub fn turn(&mut self, on: bool, journal: &Journal) -> Result<()> {
         self.on = on;
         let mut first = Ok(());
-        for (_, part) in &mut self.parts {
-            let done = match (part, &self.private) {
-                (Part::Carrier(carrier), _) => carrier.want(on),
-                (Part::Judged(judged, filters), Some(private)) => {
-                    judged.turn(on, private, filters.as_deref_mut())
-                }
-                (Part::Judged(..), None) => Ok(()),
-            };
-            first = first.and(done);
+        if !on {
+            // Packets pass before anything is waited for.
+            self.disarm();
         }
-        first
+        for (_, part) in &mut self.parts {
+            if let Part::Carrier(carrier) = part {
+                first = first.and(carrier.want(on));
+            }
+        }
+        let filters = self.parts.iter().any(|(_, part)| matches!(part, Part::Judged(_, Some(_))));
+        let locked = (filters && !on).then(|| journal.make()).transpose();
+        for (_, part) in &mut self.parts {
+            if let (Part::Judged(judged, filters), Some(private)) = (part, &self.private) {
+                let filters = filters.as_deref_mut();
+                first = first.and(match on {
+                    true => judged.go_on(private, filters),
+                    false => judged.rest(filters, locked.as_ref().ok().and_then(Option::as_ref)),
+                });
+            }
+        }
+        first.and(locked.map(drop))
+    }
+
+    /// Lets all packets pass, as far as it decides on packets; the first step of its end.
+    pub fn disarm(&self) {
+        for (_, part) in &self.parts {
+            if let Err(error) = part.disarm() {
+                tracing::debug!("{}", chain(&error));
+            }
+        }
     }
 
     /// Forgets the links that are gone, and says which: their targets have ended or were started again.
@@ -230,12 +251,13 @@ fn heal(
     points.into_iter().zip(done).collect()
 }
 
-/// Has the journal and the guardian forget an entry of which nothing has come.
-fn forget(entry: &Entry, means: &Means<'_>) {
-    // What went wrong before is what is told.
-    let _ = means.journal.make().and_then(|locked| locked.remove(entry));
-    if let Some(guardian) = means.guardian {
-        guardian.release(entry);
+/// Has the journal and the guardian forget filters of which nothing has come. What went wrong before is what is told.
+fn forget(filters: &Filters, netns: &Netns, means: &Means<'_>) {
+    let forgotten = means.journal.make().and_then(|locked| filters.end(netns, &locked));
+    if forgotten.is_ok()
+        && let Some(guardian) = means.guardian
+    {
+        guardian.release(&filters.entry);
     }
 }
 

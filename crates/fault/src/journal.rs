@@ -3,8 +3,8 @@
 //!
 //! That is a link that is down; and on kernels without tcx filters, though they let everything pass. For each such link
 //! there is one file, written aside, flushed and renamed into its place (rename(2) is atomic). The directory is root's alone
-//! and is there only as long as a file is. It is also the lock under which links are set down and up, and filters come and go (flock(2)): a fault
-//! that ends sees all others on the same link.
+//! and is there only as long as a file is. It is also the lock under which links are set down and up, and filters come and
+//! go (flock(2)): a fault that ends sees all others on the same link.
 //!
 //! What lies there is believed only if nobody but its owner could have written it: links are not followed, nor are files
 //! of others read. An entry leads to a link, and that link is touched only if it is the very one (`carrier.rs`).

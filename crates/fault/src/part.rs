@@ -60,25 +60,27 @@ impl Judged {
         Ok(judged)
     }
 
-    /// Lets it rest, or puts it in force again.
-    pub(crate) fn turn(&mut self, on: bool, private: &Netns, filters: Option<&mut Filters>) -> Result<()> {
-        self.rests = !on;
-        if on {
-            if self.standing.is_none() {
-                self.standing = Some(self.stand(private, filters)?);
-            }
-            return Ok(());
-        }
+    /// Lets it rest; filters are taken off for good under the lock.
+    pub(crate) fn rest(&mut self, filters: Option<&mut Filters>, locked: Option<&Locked>) -> Result<()> {
+        self.rests = true;
         let counted = self.counts();
-        let netns = self.netns.try_clone()?;
-        let done = match filters {
-            Some(filters) => filters.rest(&netns, || self.detach()),
-            None => Ok(()),
+        self.detach();
+        let done = match (filters, locked) {
+            (Some(filters), Some(locked)) => filters.rest(&self.netns, locked),
+            _ => Ok(()),
         };
-        // The wires take longer to go.
         self.standing = None;
         self.before = counted?;
         done
+    }
+
+    /// Puts it in force again.
+    pub(crate) fn go_on(&mut self, private: &Netns, filters: Option<&mut Filters>) -> Result<()> {
+        self.rests = false;
+        if self.standing.is_none() {
+            self.standing = Some(self.stand(private, filters)?);
+        }
+        Ok(())
     }
 
     /// Whether it is in force as it was asked for: programs at their places that decide as they should, wires as they
@@ -115,10 +117,11 @@ impl Judged {
         }
     }
 
-    /// Takes off filters, which stay longer than their process, and forgets them.
+    /// Takes off filters, which stay longer than their process, and forgets them. Without the lock they go all the same, and
+    /// are forgotten by whoever sweeps next.
     pub(crate) fn end(&mut self, filters: &Filters, locked: Option<&Locked>) -> Result<()> {
-        let netns = self.netns.try_clone()?;
-        filters.end(&netns, locked, || self.detach())
+        self.detach();
+        locked.map_or(Ok(()), |locked| filters.end(&self.netns, locked))
     }
 
     /// Whether the link is still there.
@@ -228,14 +231,13 @@ impl Judged {
             reached("armed");
             Ok(wires)
         });
-        match (armed, filters) {
-            (Ok(wires), _) => Ok(Standing { gate, wires }),
-            (Err(error), Some(filters)) => {
-                // What went wrong first is what is told.
-                let _ = filters.rest(netns, || gate.detach());
+        match armed {
+            Ok(wires) => Ok(Standing { gate, wires }),
+            Err(error) => {
+                let _locked = filters.map(|filters| filters.lock());
+                gate.detach();
                 Err(error)
             }
-            (Err(error), None) => Err(error),
         }
     }
 
@@ -244,9 +246,12 @@ impl Judged {
         let netns = &self.netns;
         let mut gate = Gate::load(&self.rules, ends)?;
         match filters {
-            Some(filters) => filters.put(netns, |owner| {
-                Ok(gate.place(&attach_point(&self.place, netns, owner), Method::Clsact)?)
-            })?,
+            Some(filters) => {
+                let owner = filters.owner();
+                let at = attach_point(&self.place, netns, &owner);
+                gate.place_wires(&at, Method::Clsact)?;
+                filters.put(netns, || Ok(gate.place_gate(&at)?))?;
+            }
             None => gate.place(&attach_point(&self.place, netns, ""), Method::Tcx)?,
         }
         Ok(gate)

@@ -76,7 +76,7 @@ fn live(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way
     let means = Means { id: &id, journal: &journal, guardian: guardian.as_ref(), open: &open };
     let mut force = Force::apply(plan, &means)?;
     if stage == RESTS {
-        force.turn(false)?;
+        force.turn(false, &journal)?;
     }
     if [HELD, RESTS].contains(&stage) {
         kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
@@ -88,6 +88,16 @@ fn live(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way
 
 /// A process that holds a fault. With the value it is killed.
 struct Holder(Pid);
+
+impl Holder {
+    /// Lets it go on to its end, which has to be a good one.
+    fn live_on(self) {
+        kill_process(self.0, Signal::CONT).unwrap();
+        let (_, status) = waitpid(Some(self.0), WaitOptions::empty()).unwrap().expect("it was waited for");
+        assert_eq!(status.exit_status(), Some(0), "{status:?}");
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Holder {
     fn drop(&mut self) {
@@ -284,4 +294,22 @@ fn a_qdisc_that_another_has_made_while_filters_rest_stays() {
     assert_ne!(with_qdisc, before);
     drop(resting);
     wait_until_as(&with_qdisc, 0, &world, place.path(), "it is killed");
+}
+
+#[test]
+fn filters_are_taken_off_though_another_keeps_the_journal_and_forgotten_later() {
+    let _alone = alone();
+    let world = World::new();
+    let plan = world.plan(silent());
+    let place = tempfile::tempdir().unwrap();
+    let way = Way::of(&world);
+    let before = state(&world);
+    let holder = stopped_at(&world, &plan, place.path(), "flocked", HELD, true);
+    let locked = Journal::at(place.path()).lock().unwrap().expect("it is written down");
+    way.send(b"lost");
+    holder.live_on();
+    way.wait_until_open("it is healed");
+    wait_until_as(&before, 1, &world, place.path(), "nobody could forget it");
+    drop(locked);
+    wait_until_as(&before, 0, &world, place.path(), "the guardian has forgotten it");
 }

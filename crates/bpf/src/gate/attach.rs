@@ -31,10 +31,10 @@ pub enum Method {
     Clsact,
 }
 
-/// What holds a gate at its place. The gate's own programs are dropped before those of the wires.
+/// What holds a gate at its place: its own programs, which come last and go first, and those of its wires.
 pub(super) struct Attached {
     method: Method,
-    gate: Placed,
+    gate: Option<Placed>,
     wires: Vec<Placed>,
 }
 
@@ -63,7 +63,7 @@ impl Placed {
 impl Attached {
     /// Checks that every program is where it was put.
     pub(super) fn verify(&self) -> Result<()> {
-        self.gate.verify()?;
+        self.gate.as_ref().ok_or_else(not_attached)?.verify()?;
         self.wires.iter().try_for_each(Placed::verify)
     }
 }
@@ -109,6 +109,12 @@ impl Gate {
     /// The longer part of it: everything comes to its place, and packets pass until [`Gate::arm`]. On an error nothing stays
     /// attached.
     pub fn place(&mut self, at: &AttachPoint<'_>, method: Method) -> Result<()> {
+        self.place_wires(at, method)?;
+        self.place_gate(at)
+    }
+
+    /// The first half of that, which does nothing at the link itself.
+    pub fn place_wires(&mut self, at: &AttachPoint<'_>, method: Method) -> Result<()> {
         if self.attached.is_some() {
             let what = format!("attach a gate to link {}", at.link);
             return Err(Error::Invalid { what, why: "it is attached already".into() });
@@ -124,15 +130,24 @@ impl Gate {
             self.make_jumps()?;
         }
         let wires = self.attach_wires(at, method)?;
-        let gate = self.attach_gate(at, method)?;
-        self.attached = Some(Attached { method, gate, wires });
+        self.attached = Some(Attached { method, gate: None, wires });
+        Ok(())
+    }
+
+    /// The second half.
+    pub fn place_gate(&mut self, at: &AttachPoint<'_>) -> Result<()> {
+        let method = self.method().ok_or_else(not_attached)?;
+        let placed = self.attach_gate(at, method).inspect_err(|_| self.attached = None)?;
+        if let Some(attached) = &mut self.attached {
+            attached.gate = Some(placed);
+        }
         Ok(())
     }
 
     /// Has the programs decide on packets from now on. To be called once they are in their place ([`Gate::place`]).
     pub fn arm(&self) -> Result<()> {
-        if self.attached.is_none() {
-            return Err(Error::NotInForce { what: "the gate".into(), why: "it is not attached".into() });
+        if self.attached.as_ref().is_none_or(|attached| attached.gate.is_none()) {
+            return Err(not_attached());
         }
         self.set_state(|state| state.armed = 1)
     }
@@ -223,7 +238,7 @@ impl Gate {
         })
     }
 
-    /// Takes the programs off, as the value's end does.
+    /// Takes the gate's own programs off. What is at its wires stays until the value goes, and nothing comes there.
     pub fn detach(&mut self) {
         // So that nothing goes into a wire any more while the programs go one by one. If it fails they go all the same.
         if self.attached.is_some()
@@ -231,7 +246,9 @@ impl Gate {
         {
             tracing::debug!(error = snorkel_netns::chain(&error), "a gate could not be disarmed");
         }
-        self.attached = None;
+        if let Some(attached) = &mut self.attached {
+            attached.gate = None;
+        }
     }
 
     /// Puts one direction's program at the head of its chain, and tells it its rank there: the chain's revision. To be
@@ -260,6 +277,10 @@ impl Drop for Gate {
     fn drop(&mut self) {
         self.detach();
     }
+}
+
+pub(super) fn not_attached() -> Error {
+    Error::NotInForce { what: "the gate".into(), why: "it is not attached".into() }
 }
 
 /// The program that decides on the packets of a direction.

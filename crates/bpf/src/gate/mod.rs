@@ -168,10 +168,7 @@ impl Gate {
     /// Checks that the gate is in force: every program is where it was put, and for each rule a packet made to match it
     /// is decided on as the rules say (BPF_PROG_TEST_RUN). Nothing is sent, and nothing counted.
     pub fn verify(&self) -> Result<()> {
-        let Some(attached) = &self.attached else {
-            return Err(Error::NotInForce { what: "the gate".into(), why: "it is not attached".into() });
-        };
-        attached.verify()?;
+        self.attached.as_ref().ok_or_else(attach::not_attached)?.verify()?;
         self.rules.iter().map(Sample::of).try_for_each(|sample| self.try_out(&sample))
     }
 

@@ -261,10 +261,11 @@ impl<'a> Live<'a> {
 
     /// Holds them until all have ended.
     pub(crate) fn run(mut self, begin: Begin<'_>, tell: Tell<'_>) -> Result<Ended, Failure> {
-        match self.hold(begin, tell) {
+        match self.hold(begin, &mut *tell) {
             Ok(()) => Ok(self.ended),
             Err(failure) => {
                 self.end_all();
+                self.tell_over(tell);
                 Err(failure)
             }
         }
@@ -406,7 +407,7 @@ impl<'a> Live<'a> {
                 continue;
             }
             let on = !held.force.is_on();
-            if let Err(error) = held.force.turn(on) {
+            if let Err(error) = held.force.turn(on, self.journal) {
                 warn_all([&format!("{}: {}", held.served.id, chain(&error))]);
             }
             held.turn = Some(now + if on { flap.on } else { flap.off });
@@ -415,9 +416,12 @@ impl<'a> Live<'a> {
 
     fn end_all(&mut self) {
         self.waiting.clear();
+        let mut lasts = self.statuses();
+        // Packets pass everywhere before anything is waited for.
+        self.held.iter().for_each(|held| held.force.disarm());
         let mut remains = Vec::new();
-        while !self.held.is_empty() {
-            remains.push(self.end(self.held.len() - 1, false).1);
+        while let Some(held) = self.held.pop() {
+            remains.push(self.finish(held, lasts.pop(), false).1);
         }
     }
 
@@ -425,6 +429,10 @@ impl<'a> Live<'a> {
     fn end(&mut self, at: usize, gone: bool) -> (Healed, Remains) {
         let mut held = self.held.remove(at);
         let last = Some(held.status(&self.holder)).filter(|_| !gone);
+        self.finish(held, last, gone)
+    }
+
+    fn finish(&mut self, held: Held, last: Option<Status>, gone: bool) -> (Healed, Remains) {
         let id = held.served.id.clone();
         let (healed, remains) = held.force.heal(&self.means(&id));
         self.over.push(EndedFault { healed: healed.clone(), last, gone });
