@@ -168,9 +168,10 @@ pub fn sweep(netns: &Netns, link: IfIndex, owner: &str, own_qdisc: bool) -> Resu
         let Some(mark) = Mark::of(&filter).filter(|mark| mark.owner == owner) else { continue };
         own_qdisc |= mark.with_qdisc;
         match socket.remove_bpf_filter(link, filter.id) {
-            // The link is gone.
-            Err(e) if !e.is_missing() => return Err(e.into()),
-            _ => removed += 1,
+            Ok(()) => removed += 1,
+            // It is gone by now: with its link, with its qdisc, or alone.
+            Err(e) if e.is_missing() || e.is_invalid() => (),
+            Err(e) => return Err(e.into()),
         }
     }
     remove_qdisc_if_empty(&mut socket, link, own_qdisc)?;

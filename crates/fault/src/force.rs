@@ -137,9 +137,10 @@ impl Force {
         for (_, part) in &mut self.parts {
             if let (Part::Judged(judged, filters), Some(private)) = (part, &self.private) {
                 let filters = filters.as_deref_mut();
-                first = first.and(match on {
-                    true => judged.go_on(private, filters),
-                    false => judged.rest(filters, locked.as_ref().ok().and_then(Option::as_ref)),
+                first = first.and(if on {
+                    judged.go_on(private, filters)
+                } else {
+                    judged.rest(filters, locked.as_ref().ok().and_then(Option::as_ref))
                 });
             }
         }

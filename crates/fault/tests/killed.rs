@@ -20,6 +20,7 @@ use snorkel_fault::plan::{Action, Effect, Plan, Wire};
 use snorkel_fault::{FaultId, Impairment, Result};
 use snorkel_netns::{Netns, NetnsId, os};
 use snorkel_rtnl::{FilterSide, Qdisc, Socket};
+use tempfile::TempDir;
 
 const STOP_AT: &str = "SNORKEL_FAULT_STOP_AT";
 const OLD_WAY: &str = "SNORKEL_FAULT_CLSACT";
@@ -107,24 +108,6 @@ impl Drop for Holder {
     }
 }
 
-/// Another process that has the fault at this stage, where it stands still.
-fn stopped_at(world: &World, plan: &Plan, place: &Path, id: &str, stage: &str, old_way: bool) -> Holder {
-    // SAFETY: the copy has one thread, and never returns. What it needs that another thread could have held is the allocator,
-    // which the C library sets right (fork(3)), and std's lock of the environment, which no other thread has: the tests of this
-    // file take turns (`ALONE`), and all that the harness does meanwhile is to wait for them.
-    let pid = match unsafe { libc::fork() } {
-        0 => {
-            let lived =
-                std::panic::AssertUnwindSafe(|| live(world, plan, place, id, stage, old_way).unwrap());
-            os::exit_now(i32::from(std::panic::catch_unwind(lived).is_err()));
-        }
-        pid => Pid::from_raw(pid).expect("a process can be made"),
-    };
-    let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().expect("it was waited for");
-    assert!(status.stopped(), "at {stage}: {status:?}");
-    Holder(pid)
-}
-
 /// All that a fault could change at the host.
 fn state(world: &World) -> String {
     let mut socket = Socket::open_in(&world.host).unwrap();
@@ -144,17 +127,46 @@ fn state(world: &World) -> String {
     )
 }
 
-/// The ends of a way through the link.
-struct Way {
+/// A host and a target, a fault that is planned for them, and a journal for it.
+struct Scene {
+    world: World,
+    plan: Plan,
+    place: TempDir,
+    /// The ends of a way through the link.
     from: UdpSocket,
     to: UdpSocket,
+    /// The host before any fault.
+    before: String,
+    _alone: MutexGuard<'static, ()>,
 }
 
-impl Way {
-    fn of(world: &World) -> Way {
+impl Scene {
+    fn of(action: Action) -> Scene {
+        let alone = alone();
+        let world = World::new();
         let (from, to) = (world.udp_in_target(TARGET4), world.udp_in_host(HOST4));
         to.set_nonblocking(true).unwrap();
-        Way { from, to }
+        let (plan, place, before) = (world.plan(action), tempfile::tempdir().unwrap(), state(&world));
+        Scene { world, plan, place, from, to, before, _alone: alone }
+    }
+
+    /// Another process that has the fault at this stage, where it stands still.
+    fn stopped_at(&self, id: &str, stage: &str, old_way: bool) -> Holder {
+        // SAFETY: the copy has one thread, and never returns. What it needs that another thread could have held is the
+        // allocator, which the C library sets right (fork(3)), and std's lock of the environment, which no other thread has:
+        // the tests of this file take turns (`ALONE`), and all that the harness does meanwhile is to wait for them.
+        let pid = match unsafe { libc::fork() } {
+            0 => {
+                let lived = std::panic::AssertUnwindSafe(|| {
+                    live(&self.world, &self.plan, self.place.path(), id, stage, old_way).unwrap();
+                });
+                os::exit_now(i32::from(std::panic::catch_unwind(lived).is_err()));
+            }
+            pid => Pid::from_raw(pid).expect("a process can be made"),
+        };
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().expect("it was waited for");
+        assert!(status.stopped(), "at {stage}: {status:?}");
+        Holder(pid)
     }
 
     fn send(&self, text: &[u8]) {
@@ -163,59 +175,73 @@ impl Way {
     }
 
     /// Waits until a datagram comes through; of those before none did.
-    fn wait_until_open(&self, when: &str) {
+    #[track_caller]
+    fn wait_until_open(&self) {
         let mut buffer = [0; 16];
         for _ in 0..10_000 {
             self.send(b"found");
             std::thread::sleep(Duration::from_millis(1));
             if let Ok(length) = self.to.recv(&mut buffer) {
-                assert_eq!(&buffer[..length], b"found", "{when}");
+                assert_eq!(&buffer[..length], b"found");
                 while self.to.recv(&mut buffer).is_ok() {}
                 return;
             }
         }
-        panic!("nothing comes through, {when}");
+        panic!("nothing comes through");
     }
-}
 
-/// Waits until the host is as it was, and so many entries are written down.
-#[track_caller]
-fn wait_until_as(before: &str, entries: usize, world: &World, place: &Path, when: &str) {
-    let look = || {
-        let entries = std::fs::read_dir(place.join("faults")).map_or(0, Iterator::count);
-        (state(world), entries)
-    };
-    let mut now = look();
-    for _ in 0..30_000 {
-        if (now.0.as_str(), now.1) == (before, entries) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-        now = look();
+    /// How many faults' links are written down.
+    fn entries(&self) -> usize {
+        std::fs::read_dir(self.place.path().join("faults")).map_or(0, Iterator::count)
     }
-    assert_eq!((now.0.as_str(), now.1), (before, entries), "{when}");
+
+    /// Waits until so many are.
+    #[track_caller]
+    fn wait_for_entries(&self, wanted: usize) {
+        for _ in 0..30_000 {
+            if self.entries() == wanted {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(self.entries(), wanted);
+    }
+
+    /// Waits until so many links are written down, and the host is as it was then.
+    #[track_caller]
+    fn wait_until_as(&self, then: &str, entries: usize) {
+        self.wait_for_entries(entries);
+        for _ in 0..30_000 {
+            if state(&self.world) == then {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(state(&self.world), then);
+    }
+
+    /// As another makes it, or a fault that is about to come into force.
+    fn add_qdisc(&self) {
+        Socket::open_in(&self.world.host).unwrap().add_qdisc(self.world.port, Qdisc::Clsact).unwrap();
+    }
 }
 
 #[track_caller]
 fn killed_at_any_stage(action: Action, stages: &[&str], old_way: bool) {
-    let _alone = alone();
-    let world = World::new();
-    let plan = world.plan(action);
-    let place = tempfile::tempdir().unwrap();
-    let way = Way::of(&world);
-    let before = state(&world);
+    let scene = Scene::of(action);
     for stage in stages {
-        let holder = stopped_at(&world, &plan, place.path(), "fkilled", stage, old_way);
+        println!("{stage}");
+        let holder = scene.stopped_at("fkilled", stage, old_way);
         if *stage == HELD {
-            way.send(b"lost");
+            scene.send(b"lost");
         }
         if *stage == "before-filters" {
             // As it may have come to by then.
-            Socket::open_in(&world.host).unwrap().add_qdisc(world.port, Qdisc::Clsact).unwrap();
+            scene.add_qdisc();
         }
         drop(holder);
-        way.wait_until_open(stage);
-        wait_until_as(&before, 0, &world, place.path(), stage);
+        scene.wait_until_open();
+        scene.wait_until_as(&scene.before, 0);
     }
 }
 
@@ -246,70 +272,51 @@ fn wires_go_with_the_filters_that_lead_to_them() {
 
 #[test]
 fn filters_of_another_at_the_same_link_stay() {
-    let _alone = alone();
-    let world = World::new();
-    let plan = world.plan(silent());
-    let place = tempfile::tempdir().unwrap();
-    let way = Way::of(&world);
-    let before = state(&world);
+    let scene = Scene::of(silent());
     for older_first in [true, false] {
-        let one = stopped_at(&world, &plan, place.path(), "fone", HELD, true);
-        let between = state(&world);
-        let two = stopped_at(&world, &plan, place.path(), "ftwo", HELD, true);
-        if older_first {
+        let one = scene.stopped_at("fone", HELD, true);
+        let between = state(&scene.world);
+        let two = scene.stopped_at("ftwo", HELD, true);
+        let last = if older_first {
             drop(one);
             // Its qdisc stays with the other's filters.
-            let entries = || std::fs::read_dir(place.path().join("faults")).map_or(0, Iterator::count);
-            for _ in 0..30_000 {
-                if entries() == 1 {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            assert_eq!(entries(), 1);
-            way.send(b"lost");
-            drop(two);
+            scene.wait_for_entries(1);
+            two
         } else {
             drop(two);
-            wait_until_as(&between, 1, &world, place.path(), "the younger is killed");
-            way.send(b"lost");
-            drop(one);
-        }
-        way.wait_until_open("both are killed");
-        wait_until_as(&before, 0, &world, place.path(), "both are killed");
+            scene.wait_until_as(&between, 1);
+            one
+        };
+        scene.send(b"lost");
+        drop(last);
+        scene.wait_until_open();
+        scene.wait_until_as(&scene.before, 0);
     }
 }
 
 #[test]
 fn a_qdisc_that_another_has_made_while_filters_rest_stays() {
-    let _alone = alone();
-    let world = World::new();
-    let plan = world.plan(silent());
-    let place = tempfile::tempdir().unwrap();
-    let before = state(&world);
-    let resting = stopped_at(&world, &plan, place.path(), "frests", RESTS, true);
-    wait_until_as(&before, 1, &world, place.path(), "it rests");
-    Socket::open_in(&world.host).unwrap().add_qdisc(world.port, Qdisc::Clsact).unwrap();
-    let with_qdisc = state(&world);
-    assert_ne!(with_qdisc, before);
+    let scene = Scene::of(silent());
+    let resting = scene.stopped_at("frests", RESTS, true);
+    scene.wait_until_as(&scene.before, 1);
+    scene.add_qdisc();
+    let with_qdisc = state(&scene.world);
+    assert_ne!(with_qdisc, scene.before);
     drop(resting);
-    wait_until_as(&with_qdisc, 0, &world, place.path(), "it is killed");
+    scene.wait_until_as(&with_qdisc, 0);
 }
 
 #[test]
 fn filters_are_taken_off_though_another_keeps_the_journal_and_forgotten_later() {
-    let _alone = alone();
-    let world = World::new();
-    let plan = world.plan(silent());
-    let place = tempfile::tempdir().unwrap();
-    let way = Way::of(&world);
-    let before = state(&world);
-    let holder = stopped_at(&world, &plan, place.path(), "flocked", HELD, true);
-    let locked = Journal::at(place.path()).lock().unwrap().expect("it is written down");
-    way.send(b"lost");
+    let scene = Scene::of(silent());
+    let holder = scene.stopped_at("flocked", HELD, true);
+    let locked = Journal::at(scene.place.path()).lock().unwrap().expect("it is written down");
+    scene.send(b"lost");
     holder.live_on();
-    way.wait_until_open("it is healed");
-    wait_until_as(&before, 1, &world, place.path(), "nobody could forget it");
+    scene.wait_until_open();
+    // Nobody could forget it.
+    scene.wait_until_as(&scene.before, 1);
     drop(locked);
-    wait_until_as(&before, 0, &world, place.path(), "the guardian has forgotten it");
+    // The guardian does.
+    scene.wait_until_as(&scene.before, 0);
 }
